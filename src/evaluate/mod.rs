@@ -1,0 +1,1 @@
+//! Quality: precision, mean average precision, recall, the health of codes.

@@ -1,0 +1,1 @@
+//! Finds: exact Hamming search in memory.

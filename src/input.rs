@@ -1,0 +1,300 @@
+//! What goes into an encoder: texts, vectors or images, many at a time.
+
+use crate::error::{Error, Result};
+
+/// Rows of numbers: shape (rows, cols), row after row.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Matrix {
+    rows: usize,
+    cols: usize,
+    values: Vec<f32>,
+}
+
+impl Matrix {
+    /// A matrix of `values`, row after row.
+    ///
+    /// # Panics
+    /// Where `values` does not hold rows x cols numbers.
+    pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), rows * cols, "a {rows} x {cols} matrix of {}", values.len());
+        Self { rows, cols, values }
+    }
+
+    /// A matrix of zeros.
+    pub fn zeros(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, values: vec![0.0; rows * cols] }
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    /// Where `i` is not below `rows()`, as indexing a slice does.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// Row `i`, to write to.
+    ///
+    /// # Panics
+    /// Where `i` is not below `rows()`, as indexing a slice does.
+    pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// Every row in turn. A matrix without columns has no rows to show.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.cols.max(1))
+    }
+
+    /// All values, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The rows of the given numbers, in their order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let values = rows.iter().flat_map(|&i| self.row(i)).copied().collect();
+        Self { rows: rows.len(), cols: self.cols, values }
+    }
+}
+
+/// A grey picture, row after row from the top, a byte a pixel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+    /// height x width bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Grey pictures of one size: shape (rows, height, width), a byte a pixel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Images {
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+    /// rows x height x width bytes.
+    pub pixels: Vec<u8>,
+}
+
+impl Images {
+    /// The number of pictures.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / (self.height * self.width).max(1)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// The pixels of picture `i`.
+    ///
+    /// # Panics
+    /// Where `i` is not below `len()`, as indexing a slice does.
+    pub fn row(&self, i: usize) -> &[u8] {
+        let n = self.height * self.width;
+        &self.pixels[i * n..(i + 1) * n]
+    }
+}
+
+/// Rows of one kind for an encoder.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Inputs {
+    /// Running texts.
+    Texts(Vec<String>),
+    /// Dense vectors, one a row.
+    Vectors(Matrix),
+    /// Grey pictures of one size.
+    Images(Images),
+}
+
+impl Inputs {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Vectors(vectors) => vectors.rows(),
+            Self::Images(images) => images.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The kind and shape of a row.
+    pub fn kind(&self) -> InputKind {
+        match self {
+            Self::Texts(_) => InputKind::Text,
+            Self::Vectors(vectors) => InputKind::Vector { dim: vectors.cols() },
+            Self::Images(Images { height, width, .. }) => {
+                InputKind::Image { height: *height, width: *width }
+            }
+        }
+    }
+
+    /// The rows of the given numbers, in their order.
+    ///
+    /// # Panics
+    /// Where a number is not below `len()`, as indexing a slice does.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Texts(texts) => Self::Texts(rows.iter().map(|&i| texts[i].clone()).collect()),
+            Self::Vectors(vectors) => Self::Vectors(vectors.select(rows)),
+            Self::Images(images) => Self::Images(Images {
+                height: images.height,
+                width: images.width,
+                pixels: rows.iter().flat_map(|&i| images.row(i)).copied().collect(),
+            }),
+        }
+    }
+}
+
+/// The kind and shape of one row that an encoder takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InputKind {
+    /// Running text.
+    Text,
+    /// A vector of `dim` numbers.
+    Vector {
+        /// Numbers a vector.
+        dim: usize,
+    },
+    /// A grey picture.
+    Image {
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
+}
+
+impl InputKind {
+    /// An error where a row of kind `got` cannot go into an encoder of this kind.
+    pub fn check(self, got: Self) -> Result<()> {
+        if self == got {
+            return Ok(());
+        }
+        Err(Error::invalid("input", format!("the encoder takes {self}, got {got}")))
+    }
+}
+
+impl std::fmt::Display for InputKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text => write!(f, "text"),
+            Self::Vector { dim } => write!(f, "vectors of {dim} numbers"),
+            Self::Image { height, width } => write!(f, "images of {height} x {width} pixels"),
+        }
+    }
+}
+
+/// Rows of numbers that are mostly zero: shape (rows, cols), compressed by rows.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sparse {
+    cols: usize,
+    /// Row `i` is `starts[i]..starts[i + 1]` of the other two.
+    starts: Vec<usize>,
+    columns: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl Sparse {
+    /// A matrix of no rows yet.
+    pub fn new(cols: usize) -> Self {
+        Self { cols, starts: vec![0], columns: Vec::new(), values: Vec::new() }
+    }
+
+    /// Adds a row: (column, value) pairs, columns ascending and below `cols()`.
+    pub fn push(&mut self, row: impl IntoIterator<Item = (u32, f32)>) {
+        for (column, value) in row {
+            debug_assert!((column as usize) < self.cols);
+            self.columns.push(column);
+            self.values.push(value);
+        }
+        self.starts.push(self.columns.len());
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The columns and the values of row `i`.
+    ///
+    /// # Panics
+    /// Where `i` is not below `rows()`, as indexing a slice does.
+    pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let range = self.starts[i]..self.starts[i + 1];
+        (&self.columns[range.clone()], &self.values[range])
+    }
+
+    /// The rows of the given numbers, in their order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut selected = Self::new(self.cols);
+        for &i in rows {
+            let (columns, values) = self.row(i);
+            selected.push(columns.iter().copied().zip(values.iter().copied()));
+        }
+        selected
+    }
+}
+
+/// Inputs as numbers: what a feature pipeline makes of them and a network takes.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Features {
+    /// One dense row an input: vectors and images.
+    Dense(Matrix),
+    /// One sparse row an input: texts.
+    Sparse(Sparse),
+}
+
+impl Features {
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.rows(),
+            Self::Sparse(sparse) => sparse.rows(),
+        }
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.cols(),
+            Self::Sparse(sparse) => sparse.cols(),
+        }
+    }
+
+    /// The rows of the given numbers, in their order.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Dense(dense) => Self::Dense(dense.select(rows)),
+            Self::Sparse(sparse) => Self::Sparse(sparse.select(rows)),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Learns: features, networks, training, model files.

@@ -1,0 +1,1 @@
+//! Numerics that learning and judging share: principal components, rotations, exact neighbours.

@@ -1,0 +1,1 @@
+//! Keeps: segments, and the sled table derived from them.

@@ -1,0 +1,1 @@
+//! The tests that drive Nearbit from outside, one module a feature.
