@@ -5,6 +5,7 @@
 //! blocking harms nobody.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prost::Message;
 use tokio::sync::{Semaphore, watch};
@@ -37,8 +38,8 @@ impl Api {
         Self { database, options, stopping, turns }
     }
 
-    /// Runs `work` on a thread that may block, and goes on running it where the call is given up
-    /// meanwhile: a write that has begun is not left in the middle.
+    /// Runs `work` on a thread that may block. It does not begin once the deadline has passed, and
+    /// does not end where the call is given up meanwhile: no write is left in the middle.
     pub async fn run<T: Send + 'static>(
         &self,
         call: &Call,
@@ -46,14 +47,21 @@ impl Api {
     ) -> Result<T, Status> {
         let call = call.clone();
         let result = tokio::task::spawn_blocking(move || {
-            let result = work();
+            let late = Instant::now() >= call.deadline;
+            let result = if late { None } else { Some(work()) };
+            // Only now: work that outlives its call still counts as a call in work.
             drop(call);
             result
         });
-        result.await.map_err(|error| {
-            tracing::error!(%error, "a call panicked");
-            refuse(Code::Internal, "INTERNAL", "the server failed at this; its log says why")
-        })
+        match result.await {
+            Ok(Some(result)) => Ok(result),
+            Ok(None) => Err(status(&Error::Timeout)),
+            Err(error) => {
+                tracing::error!(%error, "a call panicked");
+                let message = "the server failed at this; its log says why";
+                Err(refuse(Code::Internal, "INTERNAL", message))
+            }
+        }
     }
 
     /// The answer of a unary call, made by `work` on a thread that may block.

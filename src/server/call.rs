@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use prost_types::FileDescriptorSet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
@@ -36,20 +36,37 @@ pub struct Admission {
     places: Arc<Semaphore>,
     /// The paths of streaming calls, which may take longer.
     streaming: Arc<HashSet<String>>,
+    stopping: watch::Receiver<bool>,
     options: Arc<ServerOptions>,
 }
 
 impl Admission {
-    /// Admission to the services that `descriptors` describe.
-    pub fn new(options: Arc<ServerOptions>, descriptors: &FileDescriptorSet) -> Self {
+    /// Admission to the services that `descriptors` describe, until `stopping` is true.
+    pub fn new(
+        options: Arc<ServerOptions>,
+        stopping: watch::Receiver<bool>,
+        descriptors: &FileDescriptorSet,
+    ) -> Self {
         Self {
             places: Arc::new(Semaphore::new(options.max_calls)),
             streaming: Arc::new(streaming_paths(descriptors)),
+            stopping,
             options,
         }
     }
 
+    /// Waits until no call is in work. Meaningful once none is let in any more.
+    pub async fn empty(&self) {
+        let all = u32::try_from(self.options.max_calls).unwrap_or(u32::MAX);
+        // The semaphore is never closed, so this ends with all places in hand.
+        drop(self.places.acquire_many(all).await);
+    }
+
     fn admit<B>(&self, request: &Request<B>) -> Result<Call, Status> {
+        if *self.stopping.borrow() {
+            let message = "the server stops; connect again, perhaps to another";
+            return Err(refuse(Code::Unavailable, "SERVER_STOPPING", message));
+        }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             refuse(
                 Code::Unavailable,
@@ -208,6 +225,23 @@ mod tests {
         for bad in ["", "1", "S", "+1S", "-1S", "1s", "1.5S", "100000000S", "1 S", "\u{e9}"] {
             assert!(timeout(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_client_says_how_long_it_waits() {
+        let (_stop, stopping) = watch::channel(false);
+        let descriptors = super::super::descriptors();
+        let admission = Admission::new(Arc::default(), stopping, &descriptors);
+        let never = tower::service_fn(|request: Request<Body>| async move {
+            assert!(request.extensions().get::<Call>().is_some());
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>().await
+        });
+        let request = Request::builder()
+            .uri("/nearbit.v1.SearchService/Search")
+            .header("grpc-timeout", "1m")
+            .body(Body::empty());
+        let response = admission.layer(never).call(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "4");
     }
 
     #[test]

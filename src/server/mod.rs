@@ -27,6 +27,7 @@ use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -63,6 +64,10 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nearbit.v1.
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default()
 }
+
+/// From the end of the last call to closing the connections of clients that do not go by
+/// themselves: time for the last answer to arrive.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The names under which health is told; the empty one stands for the whole server.
 const HEALTH_NAMES: [&str; 4] = [
@@ -103,8 +108,11 @@ pub async fn serve(
         stop.send_replace(true);
     };
     let accepting = connection::accept(listener, options.clone(), cutting, accepted);
-    let drained = options.drain_timeout;
-    let router = router(database, options, stopping.clone(), health.clone()).await?;
+    let drain_timeout = options.drain_timeout;
+    let options = Arc::new(options);
+    let admission = Admission::new(Arc::clone(&options), stopping.clone(), &descriptors());
+    let api = Api::new(database, Arc::clone(&options), stopping.clone());
+    let router = router(api, &options, admission.clone(), health.clone()).await?;
     tracing::info!(address, "serving");
 
     let serving = async {
@@ -114,11 +122,15 @@ pub async fn serve(
         let patience_ends = async {
             // The sender lives as long as `stopped` is polled, so this ends by stopping only.
             let _ = stopping.wait_for(|stopping| *stopping).await;
-            sleep(drained).await;
+            tokio::select! {
+                () = sleep(drain_timeout) => tracing::warn!("cutting off what is still in flight"),
+                // Whoever is idle and does not go when asked is not waited for.
+                () = async { admission.empty().await; sleep(GOODBYE).await } => {}
+            }
         };
         tokio::select! {
             served = &mut serving => return served,
-            () = patience_ends => tracing::warn!("cutting off what is still in flight"),
+            () = patience_ends => {}
         }
         cut.send_replace(true);
         serving.await
@@ -179,9 +191,9 @@ pub fn serve_blocking(
 
 /// All services, with every limit set.
 async fn router(
-    database: Database,
-    options: ServerOptions,
-    stopping: watch::Receiver<bool>,
+    api: Api,
+    options: &ServerOptions,
+    admission: Admission,
     health: HealthReporter,
 ) -> Result<Router<Stack<Admission, Identity>>> {
     for name in HEALTH_NAMES {
@@ -199,9 +211,7 @@ async fn router(
     let reflection_v1 = reflection().build_v1().map_err(unreadable)?;
     let reflection_v1alpha = reflection().build_v1alpha().map_err(unreadable)?;
 
-    let options = Arc::new(options);
     let max = options.max_message_bytes;
-    let api = Api::new(database, Arc::clone(&options), stopping);
     Ok(Server::builder()
         .http2_keepalive_interval(Some(options.keepalive_interval))
         .http2_keepalive_timeout(Some(options.keepalive_timeout))
@@ -212,7 +222,7 @@ async fn router(
         .http2_max_header_list_size(options.max_header_bytes)
         .initial_stream_window_size(options.stream_window_bytes)
         .initial_connection_window_size(options.connection_window_bytes)
-        .layer(Admission::new(options, &descriptors()))
+        .layer(admission)
         .add_service(
             CollectionServiceServer::new(api.clone())
                 .max_decoding_message_size(max)
