@@ -30,6 +30,16 @@ pub struct Call {
     _place: Arc<OwnedSemaphorePermit>,
 }
 
+#[cfg(test)]
+impl Call {
+    /// A call that came past admission.
+    pub fn lone(deadline: Instant) -> Self {
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.try_acquire_owned().expect("a free place");
+        Self { deadline, _place: Arc::new(place) }
+    }
+}
+
 /// Lets calls in; a tower layer.
 #[derive(Clone)]
 pub struct Admission {

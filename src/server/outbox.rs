@@ -68,3 +68,51 @@ impl<T> Outbox<T> {
         self.last.send(Err(status));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio_stream::StreamExt as _;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_millis(10);
+
+    /// What a client that wakes up late reads of a stream of numbers without end.
+    async fn read_late(deadline: Duration, patience: Duration) -> (Vec<u32>, String) {
+        let call = Call::lone(Instant::now() + deadline);
+        let (outbox, mut stream) = Outbox::new(call, patience).unwrap();
+        let mut outbox = Some(outbox);
+        for number in 0.. {
+            let Some(open) = outbox.take() else { break };
+            outbox = open.send(number).await;
+        }
+        let (mut numbers, mut reason) = (Vec::new(), String::new());
+        while let Some(message) = stream.next().await {
+            match message {
+                Ok(number) => numbers.push(number),
+                Err(status) => reason = status.get_details_error_info().unwrap().reason,
+            }
+        }
+        (numbers, reason)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_reads_ends_with_a_status() {
+        let waiting: Vec<u32> = (0..WAITING as u32).collect();
+        let expected = |reason: &str| (waiting.clone(), reason.to_owned());
+        assert_eq!(read_late(LONG, SHORT).await, expected("CLIENT_TOO_SLOW"));
+        assert_eq!(read_late(SHORT, LONG).await, expected("DEADLINE_PASSED"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_client_is_gone_ends() {
+        let call = Call::lone(Instant::now() + LONG);
+        let (outbox, stream) = Outbox::new(call, LONG).unwrap();
+        drop(stream);
+        assert!(outbox.send(0).await.is_none());
+    }
+}

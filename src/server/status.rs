@@ -156,3 +156,56 @@ pub fn as_elsewhere(status: Status) -> Status {
         format!("{}; send or ask for less at a time", status.message()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// One error of every kind that can reach a client, and what it becomes.
+    #[test]
+    fn the_table() {
+        let secret = "/secret/place";
+        let io = |kind: io::ErrorKind| {
+            Error::io("write", secret)(io::Error::new(kind, "the system's words"))
+        };
+        let exists = Error::Exists { kind: "collection", name: "x".into(), hint: "y".into() };
+        let unavailable =
+            Error::Unavailable { what: format!("{secret} is held"), hint: "wait".into() };
+        for (error, code, reason) in [
+            (Error::invalid("code", "wrong"), Code::InvalidArgument, "INVALID_FIELD"),
+            (Error::not_found("record", "x", "y"), Code::NotFound, "RECORD_NOT_FOUND"),
+            (exists, Code::AlreadyExists, "COLLECTION_EXISTS"),
+            (unavailable, Code::Unavailable, "TEMPORARILY_UNAVAILABLE"),
+            (Error::damaged(secret, 7, "a checksum"), Code::DataLoss, "DATA_DAMAGED"),
+            (io(io::ErrorKind::StorageFull), Code::ResourceExhausted, "DISK_FULL"),
+            (io(io::ErrorKind::QuotaExceeded), Code::ResourceExhausted, "DISK_FULL"),
+            (io(io::ErrorKind::PermissionDenied), Code::Internal, "INTERNAL"),
+            (Error::Timeout, Code::DeadlineExceeded, "DEADLINE_PASSED"),
+            (Error::Interrupted, Code::Cancelled, "INTERRUPTED"),
+        ] {
+            let status = status_with(&error, [("written", "3".to_owned())]);
+            assert_eq!(status.code(), code, "{error}");
+            assert!(!status.message().contains("secret"), "{status:?}");
+            assert!(!status.message().contains("system's"), "{status:?}");
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "nearbit"));
+            assert_eq!(info.metadata["written"], "3");
+            assert_eq!(details.retry_info().is_some(), code == Code::Unavailable);
+            let problem = problem(&error);
+            assert_eq!((problem.code, problem.reason.as_str()), (code as u32, reason));
+        }
+    }
+
+    #[test]
+    fn bad_input_names_its_field() {
+        let error = Error::invalid("code", "expected 8 bytes").within("records[17].");
+        let details = status(&error).get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(violation.field, "records[17].code");
+        assert_eq!(violation.description, "expected 8 bytes");
+        assert_eq!(problem(&error).field, "records[17].code");
+    }
+}
