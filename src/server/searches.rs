@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::api::{Api, check_count, open};
+use super::api::{Api, check_count, open, run_here};
 use super::call::Call;
 use super::outbox::Outbox;
 use super::proto;
@@ -26,6 +26,11 @@ use crate::search::Search;
 
 /// Hits where a request does not say.
 const DEFAULT_LIMIT: usize = 10;
+/// Words of codes that a quick search compares at most: 8 MiB, 0.1 to 0.2 ms with vector
+/// instructions, and mostly the index needs to look at far fewer.
+const QUICK_WORDS: u64 = 1 << 20;
+/// Hits of a quick search: each is read from the disk's cache in about a microsecond.
+const QUICK_HITS: u32 = 100;
 /// Hits in one message of a ball.
 const HITS_PER_MESSAGE: usize = 1000;
 /// Searches of a stream that are answered together.
@@ -39,7 +44,11 @@ impl SearchService for Api {
     ) -> Result<Response<proto::SearchResponse>, Status> {
         let (call, request) = open(request)?;
         let (api, deadline) = (self.clone(), call.deadline);
-        let answer = self.search_work(&call, move || api.answer(request, deadline)).await?;
+        let answer = if self.is_quick([&request]) {
+            run_here(&call, || api.answer(request, deadline))?
+        } else {
+            self.search_work(&call, move || api.answer(request, deadline)).await?
+        };
         self.answered(answer)
     }
 
@@ -141,23 +150,39 @@ impl Api {
         Ok(proto::SearchBatchResponse { answers: answers.into_iter().map(Into::into).collect() })
     }
 
-    /// One outcome for every request, in their order.
-    fn outcomes(
+    /// The outcome of one search of a stream.
+    fn outcome(
         &self,
-        requests: Vec<proto::SearchStreamRequest>,
+        request: proto::SearchStreamRequest,
         deadline: Instant,
-    ) -> Vec<proto::SearchStreamResponse> {
-        let answer = |request: proto::SearchStreamRequest| {
-            let proto::SearchStreamRequest { tag, search } = request;
-            let answer = convert::required(search, "search", "a search")
-                .and_then(|search| self.answer(search, deadline).map_err(|e| e.within("search.")));
-            let outcome = match answer {
-                Ok(answer) => Outcome::Answer(answer),
-                Err(error) => Outcome::Problem(problem(&error)),
-            };
-            proto::SearchStreamResponse { tag, outcome: Some(outcome) }
+    ) -> proto::SearchStreamResponse {
+        let proto::SearchStreamRequest { tag, search } = request;
+        let answer = convert::required(search, "search", "a search")
+            .and_then(|search| self.answer(search, deadline).map_err(|e| e.within("search.")));
+        let outcome = match answer {
+            Ok(answer) => Outcome::Answer(answer),
+            Err(error) => Outcome::Problem(problem(&error)),
         };
-        requests.into_par_iter().map(answer).collect()
+        proto::SearchStreamResponse { tag, outcome: Some(outcome) }
+    }
+
+    /// Whether all these searches together take less time than to hand them to another thread
+    /// and back, even where every code has to be compared.
+    fn is_quick<'a>(&self, searches: impl IntoIterator<Item = &'a proto::SearchRequest>) -> bool {
+        let mut words = 0;
+        searches.into_iter().all(|search| {
+            use proto::query::Kind;
+            let kind = search.query.as_ref().and_then(|query| query.kind.as_ref());
+            if !matches!(kind, Some(Kind::Code(_) | Kind::Id(_)))
+                || search.plan.is_some()
+                || search.limit() > QUICK_HITS
+            {
+                return false;
+            }
+            let Ok(collection) = self.database.collection(&search.collection) else { return true };
+            words += collection.info().records * collection.width().words() as u64;
+            words <= QUICK_WORDS
+        })
     }
 }
 
@@ -200,7 +225,14 @@ impl Api {
             }
             let api = self.clone();
             let deadline = call.deadline.min(Instant::now() + self.options.default_timeout);
-            let outcomes = self.search_work(&call, move || api.outcomes(group, deadline)).await;
+            let outcomes = if self.is_quick(group.iter().filter_map(|r| r.search.as_ref())) {
+                run_here(&call, || group.into_iter().map(|r| api.outcome(r, deadline)).collect())
+            } else {
+                let outcomes = move || {
+                    group.into_par_iter().map(|r| api.outcome(r, deadline)).collect::<Vec<_>>()
+                };
+                self.search_work(&call, outcomes).await
+            };
             let outcomes = match outcomes {
                 Ok(outcomes) => outcomes,
                 Err(status) => return outbox.fail(status),

@@ -114,9 +114,8 @@ fn nearbit(dir: &Path, command: &str) -> String {
 
 /// The (id, distance) pairs of each line.
 fn hits(lines: &str) -> Vec<Vec<(String, u64)>> {
-    let pair = |hit: &Value| {
-        (hit["id"].as_str().unwrap().to_owned(), hit["distance"].as_u64().unwrap())
-    };
+    let pair =
+        |hit: &Value| (hit["id"].as_str().unwrap().to_owned(), hit["distance"].as_u64().unwrap());
     let line = |(i, line): (usize, &str)| {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["query"], i);
@@ -178,12 +177,11 @@ fn clustered_codes(count: usize) -> Vec<[u8; BYTES]> {
 
 /// A matrix of shape (rows, 8) of u8, as numpy's format 1.0 has it.
 fn write_npy(file: &Path, rows: &[[u8; BYTES]]) {
-    let header = format!(
-        "{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, {BYTES}), }}",
-        rows.len()
-    );
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, {BYTES}), }}", rows.len());
     // Magic, version and length take 10 bytes; the whole is filled up to a multiple of 64.
-    let filled = format!("{header:<width$}\n", width = (10 + header.len() + 1).next_multiple_of(64) - 11);
+    let filled =
+        format!("{header:<width$}\n", width = (10 + header.len() + 1).next_multiple_of(64) - 11);
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((filled.len() as u16).to_le_bytes());
     bytes.extend(filled.as_bytes());
