@@ -96,7 +96,9 @@ impl Import {
     fn reject(&mut self, mut id: String, error: &Error) {
         self.summary.rejected += 1;
         if self.summary.rejections.len() < self.options.max_rejections {
-            id.truncate(id.floor_char_boundary(RecordId::MAX_BYTES));
+            if id.len() > RecordId::MAX_BYTES {
+                id.clear();
+            }
             let problem = Some(problem(error));
             let index = self.seen;
             self.summary.rejections.push(proto::RejectedRecord { index, id, problem });

@@ -104,7 +104,7 @@ impl RecordService for Api {
             let token = |next| write_token(next, &request.collection);
             Ok(proto::ListRecordsResponse {
                 next_page_token: page.next.map_or(String::new(), token),
-                records: page.records.into_iter().map(Into::into).collect(),
+                records: page.records,
             })
         })
         .await
