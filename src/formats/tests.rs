@@ -158,7 +158,8 @@ fn cut_anywhere_is_an_error_and_never_a_panic() {
                     // A file of vectors that is cut between two is a whole file.
                     let between =
                         name.contains("vecs") && packed == bytes && length * 2 == bytes.len();
-                    assert!(error.is_some() || between, "{name} cut at {length}: {records:?}");
+                    let refused = error.is_some() || records.iter().any(Result::is_err);
+                    assert!(refused || between, "{name} cut at {length}: {records:?}");
                 }
             }
         }
@@ -318,7 +319,7 @@ fn csv_and_tsv() {
     assert_fault(&file("t.csv", "text,text\n"), &default(), &["names the field \"text\" twice"]);
     assert_fault(&file("t.csv", "id,text\n"), &default(), &["t.csv: the file holds no rows"]);
     assert_fault(&file("t.csv", &b"text\n\xff\n"[..]), &default(), &["t.csv:2: expected UTF-8"]);
-    let open_quote = format!("text\n\"{}", "x\n".repeat(MAX_ROW_BYTES / 2 + 9));
+    let open_quote = format!("text\n\"{}", "x\n".repeat(MAX_ROW_BYTES));
     assert_fault(&file("t.csv", open_quote), &default(), &["t.csv:2", "is a quote open?"]);
 }
 
@@ -555,7 +556,10 @@ fn written_files_appear_when_they_are_complete() {
     writer.write(&[1.0, 2.0, 3.0, 4.0]).unwrap();
     writer.write(&[5.0, 6.0]).unwrap();
     assert_eq!(writer.finish().unwrap(), 3);
-    assert_eq!(vectors(&Origin::from(&path[..]), &default()), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    assert_eq!(
+        vectors(&Origin::from(path.as_path()), &default()),
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    );
     let numpy = npy("<f4", false, "(3, 2)", &floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
     assert_eq!(std::fs::read(&path).unwrap(), numpy);
 
