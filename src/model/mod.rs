@@ -1,1 +1,4 @@
 //! Learns: features, networks, training, model files.
+
+pub mod features;
+pub mod hyperplanes;
