@@ -15,6 +15,7 @@ mod digest;
 mod encoder;
 pub mod features;
 mod file;
+pub mod hyperplanes;
 mod layer;
 mod loss;
 mod network;
