@@ -29,7 +29,7 @@ use super::checkpoint::{self, State};
 use super::features::Pipeline;
 use super::layer::Rows;
 use super::loss::{Target, info_nce};
-use super::network::{Network, binarize, sigmoid};
+use super::network::{Network, binarize};
 use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
 use super::random::{Purpose, permutation, stream};
 use super::report::{EpochReport, Progress, Report, Stage};
