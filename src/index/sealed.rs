@@ -156,7 +156,9 @@ impl Sealed {
 
     /// The bytes of the record numbers, with the way to them from a code.
     pub(super) fn number_memory(&self) -> usize {
-        size_of_val(&self.buckets[..]) + size_of_val(&self.ages[..]) + size_of_val(&self.numbers[..])
+        size_of_val(&self.buckets[..])
+            + size_of_val(&self.ages[..])
+            + size_of_val(&self.numbers[..])
     }
 
     /// The bytes of the slots.

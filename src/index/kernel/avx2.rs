@@ -46,58 +46,66 @@ fn narrow<const W: usize>(
         let mut row = span.start;
         let mut blocks = rows(codes, W, span).chunks_exact(BLOCK * W);
         for block in &mut blocks {
-            let groups = [0, 1, 2, 3].map(|i| {
-                let group = &block[i * GROUP * W..(i + 1) * GROUP * W];
-                sums::<W>([0, 1, 2, 3].map(|j| match j < W {
-                    true => differing(load(&group[4 * j..4 * j + 4]), vector),
-                    false => _mm256_setzero_si256(),
-                }))
-            });
-            keep_block(groups, row, radius, found);
+            let (a, rest) = block.split_at(GROUP * W);
+            let (b, rest) = rest.split_at(GROUP * W);
+            let (c, d) = rest.split_at(GROUP * W);
+            let a = distances::<W>(a, vector);
+            let b = distances::<W>(b, vector);
+            let c = distances::<W>(c, vector);
+            let d = distances::<W>(d, vector);
+            keep([a, b, c, d], row, radius, found);
             row += BLOCK as u32;
         }
         row_by_row(blocks.remainder(), &query[..W], row, radius, found);
     }
 }
 
+/// The distances of four rows of `W` words, in the order of the rows.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn distances<const W: usize>(rows: &[u64], query: __m256i) -> __m256i {
+    let counts = |i: usize| differing(load(&rows[4 * i..4 * i + 4]), query);
+    let bytes = match W {
+        1 => counts(0),
+        // Rows 0 2 1 3.
+        2 => _mm256_permute4x64_epi64::<0b11_01_10_00>(add_words(counts(0), counts(1))),
+        _ => {
+            let low = add_words(counts(0), counts(1));
+            add_lanes(low, add_words(counts(2), counts(3)))
+        }
+    };
+    _mm256_sad_epu8(bytes, _mm256_setzero_si256())
+}
+
 /// Codes of any number of words up to 16: each row's counts are summed up on their own.
 #[target_feature(enable = "avx2,popcnt")]
 fn wide(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut Vec<Found>) {
     let words = query.len();
+    let mut queries = [_mm256_setzero_si256(); 4];
+    for (vector, query) in queries.iter_mut().zip(query.chunks(4)) {
+        *vector = load(query);
+    }
     for &span in spans {
         let mut row = span.start;
         let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
         for block in &mut blocks {
             let mut groups = [_mm256_setzero_si256(); 4];
-            for (sum, group) in groups.iter_mut().zip(block.chunks_exact(GROUP * words)) {
+            for (sums, group) in groups.iter_mut().zip(block.chunks_exact(GROUP * words)) {
                 let mut counts = [_mm256_setzero_si256(); GROUP];
                 for (count, code) in counts.iter_mut().zip(group.chunks_exact(words)) {
-                    for (code, query) in code.chunks(4).zip(query.chunks(4)) {
-                        *count = _mm256_add_epi8(*count, differing(load(code), load(query)));
+                    for (part, query) in code.chunks(4).zip(queries) {
+                        *count = _mm256_add_epi8(*count, differing(load(part), query));
                     }
                 }
-                *sum = sums::<4>(counts);
+                let [a, b, c, d] = counts;
+                let bytes = add_lanes(add_words(a, b), add_words(c, d));
+                *sums = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
             }
-            keep_block(groups, row, radius, found);
+            keep(groups, row, radius, found);
             row += BLOCK as u32;
         }
         row_by_row(blocks.remainder(), query, row, radius, found);
     }
-}
-
-/// The distances of four rows of `W` words, in the order of the rows, from the counts of their
-/// bytes, of which the first `W` vectors are full.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sums<const W: usize>(counts: [__m256i; 4]) -> __m256i {
-    let [a, b, c, d] = counts;
-    let bytes = match W {
-        1 => a,
-        // Rows 0 2 1 3.
-        2 => _mm256_permute4x64_epi64::<0b11_01_10_00>(add_words(a, b)),
-        _ => add_lanes(add_words(a, b), add_words(c, d)),
-    };
-    _mm256_sad_epu8(bytes, _mm256_setzero_si256())
 }
 
 /// The ones in each byte of `a ^ b`.
@@ -137,21 +145,19 @@ fn add_lanes(a: __m256i, b: __m256i) -> __m256i {
 /// Appends what is near enough of four groups; the first lane belongs to `row`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn keep_block(groups: [__m256i; 4], row: u32, radius: u32, found: &mut Vec<Found>) {
-    let radius = _mm256_set1_epi64x(i64::from(radius));
-    let [a, b, c, d] = groups.map(|group| _mm256_cmpgt_epi64(group, radius));
-    let all_far = _mm256_and_si256(_mm256_and_si256(a, b), _mm256_and_si256(c, d));
-    if _mm256_movemask_epi8(all_far) == -1 {
+fn keep(groups: [__m256i; 4], row: u32, radius: u32, found: &mut Vec<Found>) {
+    let [a, b, c, d] = groups;
+    let limit = _mm256_set1_epi64x(i64::from(radius));
+    let far_ab = _mm256_and_si256(_mm256_cmpgt_epi64(a, limit), _mm256_cmpgt_epi64(b, limit));
+    let far_cd = _mm256_and_si256(_mm256_cmpgt_epi64(c, limit), _mm256_cmpgt_epi64(d, limit));
+    if _mm256_movemask_epi8(_mm256_and_si256(far_ab, far_cd)) == -1 {
         return;
     }
     for (group, row) in groups.into_iter().zip((row..).step_by(GROUP)) {
-        let far = _mm256_cmpgt_epi64(group, radius);
-        let mut near = !_mm256_movemask_pd(_mm256_castsi256_pd(far)) & 0b1111;
-        let distances = store(group);
-        while near != 0 {
-            let lane = near.trailing_zeros();
-            found.push(Found { row: row + lane, distance: distances[lane as usize] as u32 });
-            near &= near - 1;
+        for (distance, row) in store(group).into_iter().zip(row..) {
+            if distance <= u64::from(radius) {
+                found.push(Found { row, distance: distance as u32 });
+            }
         }
     }
 }
@@ -160,13 +166,17 @@ fn keep_block(groups: [__m256i; 4], row: u32, radius: u32, found: &mut Vec<Found
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load(words: &[u64]) -> __m256i {
-    if let Ok(words) = <&[u64; 4]>::try_from(words) {
+    match <&[u64; 4]>::try_from(words) {
         // SAFETY: the array has the 32 bytes that are read.
-        return unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
+        Ok(words) => unsafe { _mm256_loadu_si256(words.as_ptr().cast()) },
+        Err(_) => {
+            let lanes = _mm256_setr_epi64x(0, 1, 2, 3);
+            let mask = _mm256_cmpgt_epi64(_mm256_set1_epi64x(words.len() as i64), lanes);
+            // SAFETY: the mask lets the instruction touch the first `words.len()` words at most,
+            // and all of them are in the slice.
+            unsafe { _mm256_maskload_epi64(words.as_ptr().cast(), mask) }
+        }
     }
-    let mut full = [0; 4];
-    full[..words.len()].copy_from_slice(words);
-    load(&full)
 }
 
 #[inline]

@@ -45,23 +45,23 @@ fn narrow<const W: usize>(
         let mut row = span.start;
         let mut blocks = rows(codes, W, span).chunks_exact(BLOCK * W);
         for block in &mut blocks {
-            let groups = [0, 1, 2, 3].map(|i| {
-                let group = &block[i * GROUP * W..(i + 1) * GROUP * W];
-                sums::<W>([0, 1, 2, 3].map(|j| match j < W {
-                    true => differing(load(&group[8 * j..8 * j + 8]), query),
-                    false => _mm512_setzero_si512(),
-                }))
-            });
-            keep_block(groups, row, radius, found);
+            let (a, rest) = block.split_at(GROUP * W);
+            let (b, rest) = rest.split_at(GROUP * W);
+            let (c, d) = rest.split_at(GROUP * W);
+            let a = distances::<W>(a, query);
+            let b = distances::<W>(b, query);
+            let c = distances::<W>(c, query);
+            let d = distances::<W>(d, query);
+            let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
+            if _mm512_cmple_epu64_mask(least, _mm512_set1_epi64(i64::from(radius))) != 0 {
+                for (group, row) in [a, b, c, d].into_iter().zip((row..).step_by(GROUP)) {
+                    keep(group, GROUP, row, radius, found);
+                }
+            }
             row += BLOCK as u32;
         }
         for group in blocks.remainder().chunks(GROUP * W) {
-            let part = |j: usize| &group[(8 * j).min(group.len())..(8 * j + 8).min(group.len())];
-            let distances = sums::<W>([0, 1, 2, 3].map(|j| match j < W {
-                true => differing(load(part(j)), query),
-                false => _mm512_setzero_si512(),
-            }));
-            keep(distances, group.len() / W, row, radius, found);
+            keep(distances::<W>(group, query), group.len() / W, row, radius, found);
             row += GROUP as u32;
         }
     }
@@ -95,23 +95,25 @@ fn wide(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut V
     }
 }
 
-/// The distances of eight rows of `W` words, in the order of the rows, from the counts of their
-/// words, of which the first `W` vectors are full.
+/// The distances of up to eight rows of `W` words, in the order of the rows.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn sums<const W: usize>(counts: [__m512i; 4]) -> __m512i {
-    let [a, b, c, d] = counts;
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn distances<const W: usize>(rows: &[u64], query: __m512i) -> __m512i {
+    let end = rows.len();
+    let counts = |i: usize| differing(load(&rows[(8 * i).min(end)..(8 * i + 8).min(end)]), query);
     match W {
-        1 => a,
+        1 => counts(0),
         2 => {
+            let sums = add_words(counts(0), counts(1));
             // Rows 0 4 1 5 2 6 3 7.
-            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-            _mm512_permutexvar_epi64(order, add_words(a, b))
+            _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), sums)
         }
         _ => {
+            let low = add_words(counts(0), counts(1));
+            let high = add_words(counts(2), counts(3));
+            let sums = add_lanes(low, high);
             // Rows 0 2 1 3 4 6 5 7.
-            let order = _mm512_setr_epi64(0, 2, 1, 3, 4, 6, 5, 7);
-            _mm512_permutexvar_epi64(order, add_lanes(add_words(a, b), add_words(c, d)))
+            _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 1, 3, 4, 6, 5, 7), sums)
         }
     }
 }
@@ -137,18 +139,6 @@ fn add_lanes(a: __m512i, b: __m512i) -> __m512i {
     let even = _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b);
     let odd = _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b);
     _mm512_add_epi64(even, odd)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn keep_block(groups: [__m512i; 4], row: u32, radius: u32, found: &mut Vec<Found>) {
-    let [a, b, c, d] = groups;
-    let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
-    if _mm512_cmple_epu64_mask(least, _mm512_set1_epi64(i64::from(radius))) != 0 {
-        for (group, row) in groups.into_iter().zip((row..).step_by(GROUP)) {
-            keep(group, GROUP, row, radius, found);
-        }
-    }
 }
 
 /// Appends those of the first `count` lanes that are near enough; lane 0 belongs to `row`.
@@ -177,9 +167,13 @@ fn first(count: usize) -> __mmask8 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(words: &[u64]) -> __m512i {
-    // SAFETY: the mask lets the instruction touch the first `words.len()` words at most, and all
-    // of them are in the slice.
-    unsafe { _mm512_maskz_loadu_epi64(first(words.len()), words.as_ptr().cast()) }
+    match <&[u64; 8]>::try_from(words) {
+        // SAFETY: the array has the 64 bytes that are read.
+        Ok(words) => unsafe { _mm512_loadu_si512(words.as_ptr().cast()) },
+        // SAFETY: the mask lets the instruction touch the first `words.len()` words at most, and
+        // all of them are in the slice.
+        Err(_) => unsafe { _mm512_maskz_loadu_epi64(first(words.len()), words.as_ptr().cast()) },
+    }
 }
 
 #[inline]

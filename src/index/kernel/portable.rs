@@ -10,6 +10,17 @@ pub(super) fn within(
     radius: u32,
     found: &mut Vec<Found>,
 ) {
+    // Where the length is a constant, the loop over the words of a code is unrolled.
+    match query.len() {
+        1 => span_by_span(codes, &query[..1], spans, radius, found),
+        2 => span_by_span(codes, &query[..2], spans, radius, found),
+        4 => span_by_span(codes, &query[..4], spans, radius, found),
+        _ => span_by_span(codes, query, spans, radius, found),
+    }
+}
+
+#[inline(always)]
+fn span_by_span(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut Vec<Found>) {
     for &span in spans {
         row_by_row(rows(codes, query.len(), span), query, span.start, radius, found);
     }
