@@ -1,1 +1,3 @@
 //! The tests that drive Nearbit from outside, one module a feature.
+
+mod code;

@@ -1,0 +1,16 @@
+//! Numerics that learning and judging share: principal components, rotations, exact neighbours.
+//!
+//! Everything here is a function of its arguments: the same rows and the same seed give the same
+//! bytes on any number of threads, because work is cut into blocks of a fixed size and partial
+//! sums are added in the order of the blocks.
+
+mod components;
+mod gaussian;
+mod neighbours;
+mod product;
+mod rotation;
+
+pub use components::{Components, column_means};
+pub use gaussian::gaussian;
+pub use neighbours::{Neighbours, nearest_other_rows, nearest_rows};
+pub use rotation::{ITQ_ITERATIONS, itq_rotation, procrustes, random_rotation};
