@@ -100,7 +100,11 @@ fn tuple(text: &str) -> Option<(Vec<u64>, &str)> {
 
 fn encoding(descr: &str) -> Result<Encoding, String> {
     let unknown = || {
-        format!("expected numbers of 8 to 64 bits, got {descr:?} (save with .astype(\"float32\"))")
+        let advice = match descr.ends_with("b1") {
+            true => "pack booleans with numpy.packbits(a, axis=1)",
+            false => "save with .astype(\"float32\")",
+        };
+        format!("expected numbers of 8 to 64 bits, got {descr:?} ({advice})")
     };
     let (order, kind) = descr.split_at_checked(1).ok_or_else(unknown)?;
     let big_endian = match order {
@@ -150,7 +154,7 @@ mod tests {
             ("{'descr': '<f4', 'shape': (3,)}", "missing"),
             ("{'descr': [('a', '<f4')], 'shape': (3,)}", "expected one number a cell"),
             ("{'descr': '<U8', 'fortran_order': False, 'shape': (3,)}", "<U8"),
-            ("{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", "|b1"),
+            ("{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", "packbits"),
             ("{'descr': '<f4', 'fortran_order': 1, 'shape': (3,)}", "expected True or False"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (-3,)}", "expected a tuple"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "tuple"),
