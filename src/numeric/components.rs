@@ -11,6 +11,7 @@
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
 use rayon::prelude::*;
 
+use super::BLOCK_ROWS;
 use super::gaussian::gaussian;
 use super::product::{multiply_into, rows_of, transpose_of};
 use crate::error::{Error, Result};
@@ -19,13 +20,11 @@ use crate::input::{Features, Matrix, Sparse};
 /// Directions beyond those asked for; they speed up and stabilize the iteration.
 const OVERSAMPLING: usize = 16;
 /// The share of captured variation below which a further pass gains nothing.
-const TOLERANCE: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-4;
 /// The most passes over the rows.
 const MAX_PASSES: usize = 30;
 /// The steps after which an eigenvalue decomposition is given up; it takes a few a column.
 const MAX_SWEEPS: usize = 100_000;
-/// Rows of a block. It is the same on every machine, and with it the order of every sum.
-const BLOCK_ROWS: usize = 1024;
 /// Blocks whose sums are held at a time.
 const BLOCKS_AT_ONCE: usize = 16;
 

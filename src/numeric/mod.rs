@@ -14,3 +14,6 @@ pub use components::{Components, column_means};
 pub use gaussian::gaussian;
 pub use neighbours::{Neighbours, nearest_other_rows, nearest_rows};
 pub use rotation::{ITQ_ITERATIONS, itq_rotation, procrustes, random_rotation};
+
+/// Rows of a block. It is the same on every machine, and with it the order of every sum.
+const BLOCK_ROWS: usize = 1024;

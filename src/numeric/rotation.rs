@@ -9,14 +9,12 @@
 use nalgebra::{DMatrix, SVD};
 use rayon::prelude::*;
 
+use super::BLOCK_ROWS;
 use super::components::orthonormal;
 use super::gaussian::gaussian;
 use super::product::{multiply_into, rows_of, transpose_of};
 use crate::error::{Error, Result};
 use crate::input::Matrix;
-
-/// Rows of a block, the same on every machine.
-const BLOCK_ROWS: usize = 1024;
 
 /// The steps after which a singular value decomposition is given up; it takes a few a column.
 const MAX_SWEEPS: usize = 100_000;
