@@ -356,6 +356,14 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_words_does_not_matter() {
+        let encoder = planes(InputKind::Text, 1024, 6);
+        let orders = ["red fox red dog cat sun red", "sun cat dog red red fox red"];
+        let activations = encoder.activations(&texts(&orders)).unwrap();
+        assert_eq!(activations.row(0), activations.row(1));
+    }
+
+    #[test]
     fn the_first_bits_of_a_wider_code_are_the_narrower_code() {
         for inputs in samples() {
             let wide = planes(inputs.kind(), 130, 9).encode(&inputs).unwrap();
