@@ -27,7 +27,8 @@ pub struct TextOptions {
     pub vocabulary: usize,
     /// A word must stand in at least this many texts.
     pub min_documents: usize,
-    /// A word may stand in at most this share of the texts, above 0 and up to 1.
+    /// A word may stand in at most this share of the texts, above 0 and up to 1. However small, it
+    /// lets through what stands in `min_documents` texts.
     pub max_share: f64,
     /// Drop English function words.
     pub stop_words: bool,
@@ -35,12 +36,16 @@ pub struct TextOptions {
     pub stemming: bool,
     /// A word counts `1 + ln tf`, not `tf` times.
     pub sublinear: bool,
-    /// A rare word weighs more.
+    /// A rare word weighs more. Good for texts of some length; among titles of six words it can
+    /// hide the common words that name the topic.
     pub idf: bool,
     /// Bring each row to length 1, so that long and short texts compare.
     pub unit_length: bool,
 }
 
+/// Chosen on 20 Newsgroups by the share of the 20 nearest texts of the training part that bear the
+/// label of a text of the validation part, by the cosine of features: 61.8 %. Without stems 59.8,
+/// without sublinear counts 55.6, without idf 56.4, with 5,000 words 59.8, with 20,000 words 62.1.
 impl Default for TextOptions {
     fn default() -> Self {
         Self {
@@ -48,7 +53,7 @@ impl Default for TextOptions {
             min_documents: 2,
             max_share: 0.5,
             stop_words: true,
-            stemming: false,
+            stemming: true,
             sublinear: true,
             idf: true,
             unit_length: true,
