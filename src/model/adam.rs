@@ -97,7 +97,9 @@ impl Adam {
             let Some(gradient) = gradients.get(var) else { continue };
             let squares = with_values::<f32, Vec<f64>>(&gradient.contiguous()?, |g| {
                 // Chunk by chunk, added in their order: the same for any number of threads.
-                g.par_chunks(CHUNK).map(|g| f64::from(g.iter().map(|g| g * g).sum::<f32>())).collect()
+                g.par_chunks(CHUNK)
+                    .map(|g| f64::from(g.iter().map(|g| g * g).sum::<f32>()))
+                    .collect()
             })?;
             sum += squares.iter().sum::<f64>();
         }

@@ -57,8 +57,7 @@ impl Encoder {
     /// An encoder of `layers`, at least one, each with as many inputs as the one before has outputs.
     pub fn new(first: Weights, rest: Vec<Weights>, sparse: bool) -> Self {
         let bits = rest.last().unwrap_or(&first).outputs;
-        let first =
-            if sparse { First::Sparse(first) } else { First::Dense(Dense::new(&first)) };
+        let first = if sparse { First::Sparse(first) } else { First::Dense(Dense::new(&first)) };
         Self { first, rest: rest.iter().map(Dense::new).collect(), bits }
     }
 

@@ -113,10 +113,12 @@ impl Parts {
     pub fn from_bytes(bytes: &[u8], kind: &str, origin: &Path) -> Result<Self> {
         let header_bytes = check_header(bytes.get(..8), bytes.len() as u64, kind, origin)?;
         let damaged = |message: String| Error::damaged(origin, None, message);
-        let (_, header) = SafeTensors::read_metadata(bytes)
-            .map_err(|e| damaged(format!("expected a safetensors file, got bytes that are none: {e}")))?;
-        let tensors = SafeTensors::deserialize(bytes)
-            .map_err(|e| damaged(format!("expected a safetensors file, got bytes that are none: {e}")))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            damaged(format!("expected a safetensors file, got bytes that are none: {e}"))
+        })?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
+            damaged(format!("expected a safetensors file, got bytes that are none: {e}"))
+        })?;
         let mut texts: BTreeMap<String, String> =
             header.metadata().clone().unwrap_or_default().into_iter().collect();
         let found = texts.get("kind").cloned().unwrap_or_else(|| "no kind".into());

@@ -183,11 +183,7 @@ impl<T: Real> CustomOp2 for Gather<T> {
             grad_w.par_chunks_mut(outputs).enumerate().for_each(|(column, grad_w)| {
                 let (rows, values) = by_column.row(column);
                 for (&row, &value) in rows.iter().zip(values) {
-                    add_scaled(
-                        grad_w,
-                        T::from_f32(value),
-                        &g[row as usize * outputs..][..outputs],
-                    );
+                    add_scaled(grad_w, T::from_f32(value), &g[row as usize * outputs..][..outputs]);
                 }
             });
         })?;
@@ -252,7 +248,13 @@ fn slope<T: Real>(
     let (zero, one) = (T::from_f32(0.0), T::from_f32(1.0));
     let slope = |x: T| match activation {
         Activation::Linear => one,
-        Activation::Relu => if x > zero { one } else { zero },
+        Activation::Relu => {
+            if x > zero {
+                one
+            } else {
+                zero
+            }
+        }
         Activation::Tanh => one - x * x,
         Activation::Sigmoid => x * (one - x),
         Activation::Gelu => {

@@ -64,11 +64,7 @@ pub(super) fn reconstruction<T: Real>(
     })?;
     let value: f64 = losses.into_inner().unwrap_or_default().iter().sum();
     let g = y;
-    let gradients = [
-        g.matmul(&last.weight.detach().t()?)?,
-        h.t()?.matmul(&g)?,
-        sum_rows::<T>(&g)?,
-    ];
+    let gradients = [g.matmul(&last.weight.detach().t()?)?, h.t()?.matmul(&g)?, sum_rows::<T>(&g)?];
     hidden.apply_op3(&last.weight, &last.bias, Known { value: T::from_f64(value), gradients })
 }
 
@@ -112,7 +108,13 @@ fn row_loss<T: Real>(
         .zip(&parts)
         .map(|(target, part)| match loss {
             Loss::Squared | Loss::Bernoulli => *part,
-            Loss::Multinomial => if *part > 0.0 { target.weight } else { 0.0 },
+            Loss::Multinomial => {
+                if *part > 0.0 {
+                    target.weight
+                } else {
+                    0.0
+                }
+            }
         })
         .sum();
     total += whole * partition(loss, y, T::from_f64(whole * scale));

@@ -35,9 +35,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use digest::Digest;
-pub use options::{
-    Activation, Binarize, Loss, NeighbourOptions, Preset, Schedule, TrainOptions,
-};
+pub use options::{Activation, Binarize, Loss, NeighbourOptions, Preset, Schedule, TrainOptions};
 pub use report::{EpochReport, Progress, Report, Stage};
 pub use train::train;
 
@@ -168,7 +166,11 @@ impl Model {
         };
         let mut encoder = encoder.into_iter();
         let Some(first) = encoder.next() else {
-            return Err(Error::damaged(origin, None, "expected at least one encoder layer, got none"));
+            return Err(Error::damaged(
+                origin,
+                None,
+                "expected at least one encoder layer, got none",
+            ));
         };
         let sparse = pipeline.input() == InputKind::Text;
         let encoder = Encoder::new(first, encoder.collect(), sparse);

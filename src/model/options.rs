@@ -255,9 +255,7 @@ impl TrainOptions {
 
     /// An error that names the first option out of its range.
     pub fn check(&self) -> Result<()> {
-        for (name, sizes) in
-            [("hidden", Some(&self.hidden)), ("decoder", self.decoder.as_ref())]
-        {
+        for (name, sizes) in [("hidden", Some(&self.hidden)), ("decoder", self.decoder.as_ref())] {
             for (i, size) in sizes.into_iter().flatten().enumerate() {
                 integer(&format!("{name}[{i}]"), *size, 1, 65_536)?;
             }

@@ -167,7 +167,9 @@ struct Part {
 impl Part {
     fn new(rows: Features, neighbours: Option<NeighbourOptions>) -> Result<Self> {
         let graph = match neighbours {
-            Some(neighbours) if rows.rows() > 1 => Some(nearest_other_rows(&rows, neighbours.count)?),
+            Some(neighbours) if rows.rows() > 1 => {
+                Some(nearest_other_rows(&rows, neighbours.count)?)
+            }
             _ => None,
         };
         Ok(Self { rows, graph })

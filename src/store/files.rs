@@ -104,7 +104,7 @@ impl File {
 /// # Errors
 /// Whatever the operating system refuses. After a refused sync of the directory nobody knows which
 /// of the two a power cut would leave.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = aside(path);
     let write = || {
         let mut file = fs::File::create(&aside).map_err(Error::io("create", &aside))?;
@@ -128,7 +128,7 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(Error::io("sync", dir))
 }
@@ -147,12 +147,12 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 /// Whether something stands at `path`.
-pub(super) fn exists(path: &Path) -> Result<bool> {
+pub fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(Error::io("look for", path))
 }
 
 /// Makes a directory and those above it, each name durable.
-pub(super) fn create_dir(dir: &Path) -> Result<()> {
+pub fn create_dir(dir: &Path) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -169,7 +169,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<()> {
 }
 
 /// The paths of what a directory holds, sorted by name.
-pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
     let mut paths: Vec<_> = paths.collect::<io::Result<_>>().map_err(Error::io("list", dir))?;

@@ -47,7 +47,8 @@ impl Store {
         Ok(None)
     }
 
-    /// The record with this number, unless it was replaced or deleted.
+    /// The record with this number, also where it was replaced or deleted and its bytes are still
+    /// there: a search reads what it found, whatever happened since.
     ///
     /// # Errors
     /// [`Error::Damaged`] where its bytes are not what was written.
@@ -55,8 +56,8 @@ impl Store {
         self.read_with(number, |record| record.to_record(self.width()))
     }
 
-    /// The id of the record with this number, unless it was replaced or deleted. Quicker than the
-    /// record where payloads are large.
+    /// The id of the record with this number, as [`Store::read`] has it. Quicker than the record
+    /// where payloads are large.
     ///
     /// # Errors
     /// [`Error::Damaged`] where the record's bytes are not what was written.
@@ -69,7 +70,7 @@ impl Store {
         number: u64,
         take: impl FnOnce(RecordView) -> Parsed<T>,
     ) -> Result<Option<T>> {
-        let place: Option<Place> = self.shared.state().segments.locate(number);
+        let place: Option<Place> = self.shared.state().segments.locate_any(number);
         place.map(|place| place.read(self.width(), take)).transpose()
     }
 

@@ -52,7 +52,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
-pub use files::{Lock, lock, sync_dir, write_atomically};
+pub use files::{Lock, create_dir, exists, list, lock};
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use table::Table;
 

@@ -180,7 +180,14 @@ impl Segments {
     /// Where a live record stands.
     pub(super) fn locate(&self, number: u64) -> Option<Place> {
         let segment = self.holder(number);
-        let i = segment.index(number).filter(|i| !segment.dead[*i])?;
+        segment.index(number).filter(|i| !segment.dead[*i])?;
+        self.locate_any(number)
+    }
+
+    /// Where a record stands, be it live or dead.
+    pub(super) fn locate_any(&self, number: u64) -> Option<Place> {
+        let segment = self.holder(number);
+        let i = segment.index(number)?;
         let end = segment.offsets.get(i + 1).map_or(segment.length, |end| u64::from(*end));
         let offset = u64::from(segment.offsets[i]);
         Some(Place { file: Arc::clone(&segment.file), number, offset, end })

@@ -1,3 +1,4 @@
 //! The tests that drive Nearbit from outside, one module a feature.
 
 mod code;
+mod house;
