@@ -36,7 +36,7 @@ fn ball(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20);
+    config = Criterion::default().sample_size(20).without_plots();
     targets = ball
 }
 criterion_main!(benches);

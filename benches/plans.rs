@@ -70,7 +70,7 @@ fn print_percentiles(index: &Index, queries: &[Code], plan: Plan) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20);
+    config = Criterion::default().sample_size(20).without_plots();
     targets = plans
 }
 criterion_main!(benches);
