@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench ball`
 //!
-//! One thread, a million clustered codes of 32 and of 64 bits; each measurement runs over 200
-//! queries in turn.
+//! One thread, a million codes of 32 and of 64 bits, spread in three ways; each measurement runs
+//! over 200 queries in turn.
 
 mod common;
 
@@ -15,10 +15,10 @@ use nearbit::index::{Index, Plan, Query};
 
 fn ball(c: &mut Criterion) {
     const ROWS: usize = 1_000_000;
-    for bits in [32, 64] {
-        let (codes, queries) = Spread::Clustered.make(bits, ROWS, 200);
+    for (bits, spread) in [32, 64].into_iter().flat_map(|bits| Spread::ALL.map(|s| (bits, s))) {
+        let (codes, queries) = spread.make(bits, ROWS, 200);
         let index = Index::build(codes.width(), (0..ROWS as u64).collect(), codes);
-        let mut group = c.benchmark_group(format!("ball in 1M x {bits} bits"));
+        let mut group = c.benchmark_group(format!("ball in 1M x {bits} bits, {spread:?}"));
         for radius in 0..=3 {
             for plan in [Plan::Probe, Plan::Scan] {
                 let mut queries = queries.iter().cycle();
@@ -36,7 +36,7 @@ fn ball(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20);
+    config = common::quick();
     targets = ball
 }
 criterion_main!(benches);

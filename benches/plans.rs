@@ -22,7 +22,7 @@ const PLANS: [Plan; 3] = [Plan::Auto, Plan::Probe, Plan::Scan];
 
 fn plans(c: &mut Criterion) {
     for bits in [64, 128] {
-        for spread in [Spread::Clustered, Spread::Uniform, Spread::Duplicates] {
+        for spread in Spread::ALL {
             let (codes, queries) = spread.make(bits, ROWS, 200);
             let begun = Instant::now();
             let index = Index::build(codes.width(), (0..ROWS as u64).collect(), codes);
@@ -70,7 +70,7 @@ fn print_percentiles(index: &Index, queries: &[Code], plan: Plan) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20);
+    config = common::quick();
     targets = plans
 }
 criterion_main!(benches);

@@ -1,9 +1,18 @@
 //! Codes to measure with: uniform ones, and such as learned ones are, in clusters.
 
+use std::time::Duration;
+
+use criterion::Criterion;
 use nearbit::{Code, Codes, Width};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution, LogNormal, weighted::WeightedAliasIndex};
+
+/// Short measurements: there are many, and their medians are steady.
+pub fn quick() -> Criterion {
+    let criterion = Criterion::default().without_plots().sample_size(20);
+    criterion.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1))
+}
 
 /// How codes are spread.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +28,9 @@ pub enum Spread {
 }
 
 impl Spread {
+    /// Every spread.
+    pub const ALL: [Self; 3] = [Self::Clustered, Self::Uniform, Self::Duplicates];
+
     /// `rows` codes, and queries: `queries` of them with 3 % of the bits flipped.
     pub fn make(self, bits: usize, rows: usize, queries: usize) -> (Codes, Vec<Code>) {
         let width = Width::new(bits).expect("a width within 1..=1024");

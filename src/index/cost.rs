@@ -5,8 +5,8 @@
 
 use super::kernel::Kernel;
 
-/// To flip the next bits, look a slot up and hand its codes to a kernel.
-const PROBE: f64 = 3.0;
+/// To flip the next bits, look a slot up and hand its codes to a kernel: mostly waiting for memory.
+const PROBE: f64 = 8.0;
 
 /// To compare one code in a slot, where a scan would read it in passing.
 const COMPARE: f64 = 1.0;
@@ -24,3 +24,6 @@ pub(super) fn scan(kernel: Kernel, codes: usize, words: usize) -> f64 {
 pub(super) fn ring(probes: u64, density: f64) -> f64 {
     RING + probes as f64 * (PROBE + density * COMPARE)
 }
+
+/// The share of a scan's cost that a search may spend on probing that may come to nothing.
+pub(super) const VENTURE: f64 = 0.125;

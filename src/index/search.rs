@@ -77,12 +77,7 @@ impl<'a> Search<'a> {
 
     /// Searches everything by a plan, and says which of the two it was.
     fn run(&mut self, plan: Plan) -> Plan {
-        let scan = cost::scan(self.kernel, self.sealed.span().len(), self.query.len());
-        let probed = match plan {
-            Plan::Scan => false,
-            Plan::Probe => self.probe(f64::INFINITY),
-            Plan::Auto => self.probe(scan),
-        };
+        let probed = plan != Plan::Scan && self.probe(plan == Plan::Probe);
         if !probed {
             self.scan();
         }
@@ -111,16 +106,25 @@ impl<'a> Search<'a> {
     /// every code within r was compared. There are 2^`slot_bits` slots in all rings, fewer than
     /// codes, so this ends soon whatever the query.
     ///
-    /// Gives up, and says false, before a ring that would cost more than `budget`.
-    fn probe(&mut self, budget: f64) -> bool {
+    /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
+    fn probe(&mut self, forced: bool) -> bool {
         let bits = self.sealed.slot_bits();
         let home = self.sealed.slot(self.query);
-        let codes = self.sealed.span().len() as f64;
-        let mut density = codes / f64::from(1 << bits);
+        let codes = self.sealed.span().len();
+        let scan = cost::scan(self.kernel, codes, self.query.len());
+        let mut spent = 0.0;
+        let mut density = codes as f64 / f64::from(1 << bits);
         for ring in 0..=bits {
-            if cost::ring(ring::size(bits, ring), density) > budget {
+            let cost = |ring| cost::ring(ring::size(bits, ring), density);
+            // The rings up to the radius are sure to be enough. Fewer may be, as the radius comes
+            // down with what is found, unless all there is is wanted.
+            let at_most: f64 = (ring..=self.nearest.radius().min(bits)).map(cost).sum();
+            let venture = if self.limit < codes { cost::VENTURE * scan } else { 0.0 };
+            if !forced && at_most > scan && spent + cost(ring) > venture {
                 return false;
             }
+            spent += cost(ring);
+
             let (probes, compared) = (self.probes, self.compared);
             self.probe_ring(home, bits, ring);
             density = (self.compared - compared) as f64 / (self.probes - probes) as f64;
@@ -140,24 +144,28 @@ impl<'a> Search<'a> {
 
     /// Compares the codes of all slots exactly `ring` bits from the slot `home`.
     fn probe_ring(&mut self, home: u32, bits: u32, ring: u32) {
-        let mut spans = Vec::with_capacity(BATCH);
+        let mut spans = [Span { start: 0, end: 0 }; BATCH];
+        let mut count = 0;
         for flips in ring::flips(bits, ring) {
             let span = self.sealed.slot_span(home ^ flips);
             self.probes += 1;
             if span.len() > LONG {
                 self.sweep(span);
-            } else if !span.is_empty() {
-                spans.push(span);
+                continue;
             }
-            if spans.len() == BATCH {
+            // Which slots are empty cannot be foreseen, so there is no branch for it: a wrong
+            // guess would make every lookup behind it wait.
+            spans[count] = span;
+            count += usize::from(!span.is_empty());
+            if count == BATCH {
                 self.compare(&spans);
-                spans.clear();
+                count = 0;
             }
             if self.expired {
                 return;
             }
         }
-        self.compare(&spans);
+        self.compare(&spans[..count]);
     }
 
     /// Compares a long span, block by block.

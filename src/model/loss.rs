@@ -17,14 +17,12 @@
 //! costs only where t is not zero, which is little for a bag of words. Several targets with
 //! weights, as a text and its neighbour, share the one pass over A.
 
-use std::sync::Mutex;
-
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::layer::{Layer, sum_rows};
 use super::options::Loss;
-use super::real::{Real, update_values};
+use super::real::{Real, update_values, with_values};
 use crate::input::Features;
 
 /// What the decoder should say, row by row, and how much that counts.
@@ -51,18 +49,15 @@ pub(super) fn reconstruction<T: Real>(
     let (rows, cols) = y.dims2()?;
     let bias = last.bias.to_vec1::<T>()?;
     // Summed in the order of the rows, whatever the threads did first.
-    let losses = Mutex::new(Vec::new());
+    let mut losses: Vec<f64> = Vec::new();
     update_values::<T>(&y, |y| {
         let each = y.par_chunks_mut(cols).enumerate().map(|(i, y)| {
             y.iter_mut().zip(&bias).for_each(|(y, &bias)| *y += bias);
             row_loss(loss, y, i, targets, 1.0 / rows as f64)
         });
-        let each: Vec<f64> = each.collect();
-        if let Ok(mut losses) = losses.lock() {
-            *losses = each;
-        }
+        losses = each.collect();
     })?;
-    let value: f64 = losses.into_inner().unwrap_or_default().iter().sum();
+    let value: f64 = losses.iter().sum();
     let g = y;
     let gradients = [g.matmul(&last.weight.detach().t()?)?, h.t()?.matmul(&g)?, sum_rows::<T>(&g)?];
     hidden.apply_op3(&last.weight, &last.bias, Known { value: T::from_f64(value), gradients })
@@ -183,28 +178,57 @@ fn for_each_present(rows: &Features, row: usize, mut f: impl FnMut(usize, f32)) 
     }
 }
 
-/// InfoNCE (van den Oord, Li and Vinyals, 2018), both ways: row i of `a` should be nearer to row i of
-/// `b` than to every other row of `b`, and the other way round.
+/// InfoNCE (van den Oord, Li and Vinyals, 2018), both ways: row i of `p` should be nearer to row i of
+/// `q` than to every other row of `q`, and the other way round. `p` and `q` are the sigmoid's
+/// values, before they are made binary.
 ///
-/// Nearness is the share of agreeing bits: codes as -1 and 1 give `<a, b> / bits` in -1..1, which is
-/// 1 - 2 distance / bits. Divided by the temperature it goes into a softmax over the batch.
-pub(super) fn info_nce(a: &Tensor, b: &Tensor, temperature: f64) -> Result<Tensor> {
-    let (_, bits) = a.dims2()?;
-    // -1 and 1 from 0 and 1.
-    let (a, b) = (a.affine(2.0, -1.0)?, b.affine(2.0, -1.0)?);
-    let scale = 1.0 / (bits as f64 * temperature);
-    let near = a.matmul(&b.t()?)?.affine(scale, 0.0)?;
-    let same = ((&a * &b)?.sum(D::Minus1)? * scale)?.mean_all()?;
-    let from_a = log_sum_exp(&near)?;
-    let from_b = log_sum_exp(&near.t()?.contiguous()?)?;
-    ((from_a + from_b)?.affine(0.5, 0.0)? - same)?.contiguous()
+/// Nearness is the cosine of `2p - 1` and `2q - 1`. For values at 0 and 1 that is the share of bits
+/// that agree less the share that differ; for values in between it is a smooth form of it, which
+/// does not shrink where all values are near one half, as they are in the beginning. Divided by the
+/// temperature it goes into a softmax over the batch.
+pub(super) fn info_nce<T: Real>(p: &Tensor, q: &Tensor, temperature: f64) -> Result<Tensor> {
+    let (u, v) = (direction(p)?, direction(q)?);
+    let (free_u, free_v) = (u.detach(), v.detach());
+    let n = free_u.dims2()?.0;
+    let near = free_u.matmul(&free_v.t()?)?;
+    // e^((cosine - 1) / temperature): a cosine is at most 1, so one shift serves rows and columns.
+    let (one, heat) = (T::from_f64(1.0), T::from_f64(1.0 / temperature));
+    let mut loss = 0.0;
+    update_values::<T>(&near, |near| {
+        let diagonal = near.iter().step_by(n + 1);
+        loss -= diagonal.map(|&x| ((x - one) * heat).to_f64()).sum::<f64>() / n as f64;
+        let exps = |row: &mut [T]| row.iter_mut().for_each(|x| *x = ((*x - one) * heat).exp());
+        near.par_chunks_mut(n).for_each(exps);
+    })?;
+    let by_row = with_values::<T, Vec<T>>(&near, |near| {
+        near.par_chunks(n).map(|row| row.iter().fold(T::from_f64(0.0), |sum, &x| sum + x)).collect()
+    })?;
+    let by_column = sum_rows::<T>(&near)?.to_vec1::<T>()?;
+    for sum in by_row.iter().chain(&by_column) {
+        loss += sum.to_f64().ln() / (2 * n) as f64;
+    }
+    // The gradient by the cosines: (softmax of the row + softmax of the column) / 2 - identity.
+    let scale = T::from_f64(1.0 / (n as f64 * temperature));
+    let half = T::from_f64(0.5);
+    update_values::<T>(&near, |near| {
+        near.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
+            let across = half * scale / by_row[i];
+            for (x, &sum) in row.iter_mut().zip(&by_column) {
+                *x *= across + half * scale / sum;
+            }
+            row[i] -= scale;
+        });
+    })?;
+    let gradients = [near.matmul(&free_v)?, near.t()?.matmul(&free_u)?];
+    u.apply_op2(&v, Known { value: T::from_f64(loss), gradients })
 }
 
-/// The mean over rows of ln sum e^x, of plain operations: candle's fused softmax has no gradient.
-fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
-    let top = x.max_keepdim(D::Minus1)?.detach();
-    let sum = x.broadcast_sub(&top)?.exp()?.sum_keepdim(D::Minus1)?;
-    (sum.log()? + top)?.mean_all()
+/// `2p - 1`, each row brought to length 1. Of plain operations: candle knows their gradients.
+fn direction(p: &Tensor) -> Result<Tensor> {
+    let x = p.affine(2.0, -1.0)?;
+    // A row of nothing but one half has no direction; it stays as it is.
+    let length = x.sqr()?.sum_keepdim(D::Minus1)?.affine(1.0, 1e-12)?.sqrt()?;
+    x.broadcast_div(&length)
 }
 
 /// A number whose gradient by its arguments was found together with its value.
@@ -255,5 +279,31 @@ impl<T: Real> CustomOp3 for Known<T, 3> {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         self.gradients(grad).map(|[a, b, c]| (a, b, c))
+    }
+}
+
+impl<T: Real> CustomOp2 for Known<T, 2> {
+    fn name(&self) -> &'static str {
+        "contrast"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward()
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients(grad).map(|[a, b]| (a, b))
     }
 }

@@ -281,7 +281,7 @@ impl TrainOptions {
             integer("neighbours", neighbours.count, 1, 1000)?;
             integer("walk", neighbours.walk, 1, 1000)?;
             number("contrast", neighbours.contrast, 0.0, 1e6)?;
-            number("temperature", neighbours.temperature, 1e-3, 1e3)?;
+            number("temperature", neighbours.temperature, 0.05, 100.0)?;
             number("neighbour reconstruction", neighbours.reconstruction, 0.0, 1e6)?;
             goals += neighbours.contrast + neighbours.reconstruction;
         }

@@ -29,7 +29,7 @@ use super::checkpoint::{self, State};
 use super::features::Pipeline;
 use super::layer::Rows;
 use super::loss::{Target, info_nce};
-use super::network::{Network, binarize};
+use super::network::{Network, binarize, sigmoid};
 use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
 use super::random::{Purpose, permutation, stream};
 use super::report::{EpochReport, Progress, Report, Stage};
@@ -453,19 +453,20 @@ impl<'a> Training<'a> {
         let n = batch.len();
         let both: Vec<usize> = batch.iter().chain(partners).copied().collect();
         let a = self.network.encode::<f32>(&tensor(&part.rows.select(&both))?)?;
-        let z = binarize::<f32>(&a, how, done, rng)?;
-        let (z_own, z_partner) = (z.narrow(0, 0, n)?, z.narrow(0, n, n)?);
-        let contrast = info_nce(&z_own, &z_partner, neighbours.temperature)?;
+        let p = sigmoid(&a)?;
+        let (p_own, p_partner) = (p.narrow(0, 0, n)?, p.narrow(0, n, n)?);
+        let contrast = info_nce::<f32>(&p_own, &p_partner, neighbours.temperature)?;
         let mut loss = contrast.affine(neighbours.contrast, 0.0)?;
         if options.reconstruction + neighbours.reconstruction > 0.0 {
             let partner = part.rows.select(partners);
+            let z = binarize::<f32>(&a.narrow(0, 0, n)?, how, done, rng)?;
             let targets = [
                 Target { rows: &own, weight: options.reconstruction },
                 Target { rows: &partner, weight: neighbours.reconstruction },
             ];
             let targets: Vec<_> =
                 targets.into_iter().filter(|target| target.weight > 0.0).collect();
-            loss = (loss + self.network.reconstruction::<f32>(&z_own, options.loss, &targets)?)?;
+            loss = (loss + self.network.reconstruction::<f32>(&z, options.loss, &targets)?)?;
         }
         Ok((loss, a.narrow(0, 0, n)?))
     }

@@ -13,9 +13,9 @@ use rayon::prelude::*;
 
 use super::BLOCK_ROWS;
 use super::gaussian::gaussian;
-use super::product::{multiply_into, rows_of, transpose_of};
+use super::projection::{Block, Projection, column_means};
 use crate::error::{Error, Result};
-use crate::input::{Features, Matrix, Sparse};
+use crate::input::{Features, Matrix};
 
 /// Directions beyond those asked for; they speed up and stabilize the iteration.
 const OVERSAMPLING: usize = 16;
@@ -28,14 +28,10 @@ const MAX_SWEEPS: usize = 100_000;
 /// Blocks whose sums are held at a time.
 const BLOCKS_AT_ONCE: usize = 16;
 
-/// Orthonormal directions, those of greatest variation first, and the point they start from.
+/// Orthonormal directions, those of greatest variation first.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Components {
-    /// What is taken from each row first: its mean, or zeros for sparse rows. One a column.
-    mean: Vec<f32>,
-    /// Shape (k, cols): a direction of unit length a row.
-    directions: Matrix,
-    /// The sum of squares along each direction.
+    projection: Projection,
     energies: Vec<f64>,
 }
 
@@ -49,67 +45,39 @@ impl Components {
     /// No rows, `k` beyond the number of columns, or values that are not finite or so large that
     /// sums of their squares are not.
     pub fn fit(rows: &Features, k: usize, seed: u64) -> Result<Self> {
+        let cols = rows.cols();
         if rows.rows() == 0 {
-            return Err(Error::invalid(
-                "rows",
-                "expected at least one row to learn from, got none",
-            ));
+            let message = "expected at least one row to learn from, got none";
+            return Err(Error::invalid("rows", message));
         }
-        if k > rows.cols() {
-            let message = format!("expected at most the {} columns, got {k}", rows.cols());
+        if k > cols {
+            let message = format!("expected at most the {cols} columns, got {k}");
             return Err(Error::invalid("components", message));
         }
         let mean = match rows {
-            Features::Dense(rows) => column_means(rows),
-            Features::Sparse(rows) => vec![0.0; rows.cols()],
+            Features::Dense(_) => column_means(rows),
+            Features::Sparse(_) => vec![0.0; cols],
         };
-        let width = (k + OVERSAMPLING).min(rows.cols());
-        let start = gaussian(rows.cols(), width, seed);
-        let mut basis = orthonormal(to_f64(start.values(), width));
-        let mut captured = 0.0;
-        let mut passes = 1;
-        let image = loop {
-            let image = gram_times(rows, &mean, &basis);
-            let trace = basis.dot(&image);
-            if !trace.is_finite() {
-                let message = "values are not finite, or too large to add up; scale them down";
-                return Err(Error::invalid("rows", message));
-            }
-            if trace - captured <= TOLERANCE * trace || passes == MAX_PASSES {
-                break image;
-            }
-            captured = trace;
-            passes += 1;
-            basis = orthonormal(image);
-        };
+        if k == 0 {
+            let projection = Projection::new(mean, Matrix::zeros(0, cols))?;
+            return Ok(Self { projection, energies: Vec::new() });
+        }
+        let (basis, image) = capturing_basis(rows, &mean, (k + OVERSAMPLING).min(cols), seed)?;
         let (energies, rotation) = leading_eigenvectors(basis.transpose() * image, k)?;
         let directions = basis * rotation;
-        let mut values = Vec::with_capacity(k * rows.cols());
+        let mut values = Vec::with_capacity(k * cols);
         for direction in directions.column_iter() {
             let sign = direction[direction.iamax()].signum();
             values.extend(direction.iter().map(|v| (v * sign) as f32));
         }
-        Ok(Self { mean, directions: Matrix::new(k, rows.cols(), values), energies })
+        let projection = Projection::new(mean, Matrix::new(k, cols, values))?;
+        Ok(Self { projection, energies })
     }
 
-    /// The number of directions.
-    pub fn len(&self) -> usize {
-        self.directions.rows()
-    }
-
-    /// Whether there is no direction.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The directions: shape (k, cols), each row of unit length, orthogonal to the others.
-    pub fn directions(&self) -> &Matrix {
-        &self.directions
-    }
-
-    /// What is subtracted from a row before it is projected, one number a column.
-    pub fn mean(&self) -> &[f32] {
-        &self.mean
+    /// The directions, each of unit length and orthogonal to the others, from the mean of the rows
+    /// where they are dense and from zero where they are sparse.
+    pub fn projection(&self) -> &Projection {
+        &self.projection
     }
 
     /// The squared length of all the fitted rows along each direction, falling: the squares of the
@@ -117,42 +85,34 @@ impl Components {
     pub fn energies(&self) -> &[f64] {
         &self.energies
     }
+}
 
-    /// The coordinates of rows along the directions: shape (rows, k).
-    ///
-    /// # Errors
-    /// Rows with another number of columns.
-    pub fn project(&self, rows: &Features) -> Result<Matrix> {
-        let (cols, k) = (self.directions.cols(), self.len());
-        if rows.cols() != cols {
-            let message = format!("expected {cols} columns, got {}", rows.cols());
+/// Subspace iteration: an orthonormal basis Q of shape (cols, width), and G Q.
+fn capturing_basis(
+    rows: &Features,
+    mean: &[f32],
+    width: usize,
+    seed: u64,
+) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+    let start = gaussian(rows.cols(), width, seed);
+    let start = start.values().iter().map(|&v| f64::from(v));
+    let mut basis = orthonormal(DMatrix::from_row_iterator(rows.cols(), width, start));
+    let mut captured = 0.0;
+    let mut passes = 1;
+    loop {
+        let image = gram_times(rows, mean, &basis);
+        let trace = basis.dot(&image);
+        if !trace.is_finite() {
+            let message = "values are not finite, or too large to add up; scale them down";
             return Err(Error::invalid("rows", message));
         }
-        let mut projected = vec![0.0; rows.rows() * k];
-        if k > 0 {
-            let basis = transposed(&self.directions);
-            projected.par_chunks_mut(BLOCK_ROWS * k).enumerate().for_each(|(block, out)| {
-                let start = block * BLOCK_ROWS;
-                let block = Block::of(rows, &self.mean, start, start + out.len() / k);
-                block.times_into(&basis, k, out);
-            });
+        if trace - captured <= TOLERANCE * trace || passes == MAX_PASSES {
+            return Ok((basis, image));
         }
-        Ok(Matrix::new(rows.rows(), k, projected))
+        captured = trace;
+        passes += 1;
+        basis = orthonormal(image);
     }
-}
-
-fn transposed(matrix: &Matrix) -> Vec<f32> {
-    (0..matrix.cols()).flat_map(|c| matrix.iter().map(move |row| row[c])).collect()
-}
-
-/// The mean of each column.
-pub fn column_means(rows: &Matrix) -> Vec<f32> {
-    let mut sums = vec![0.0; rows.cols()];
-    for row in rows.iter() {
-        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
-    }
-    let count = rows.rows().max(1) as f64;
-    sums.into_iter().map(|sum| (sum / count) as f32).collect()
 }
 
 /// A^T (A Q), where A holds the rows less `mean`: shape of Q, (cols, width).
@@ -180,74 +140,6 @@ fn gram_times(rows: &Features, mean: &[f32], basis: &DMatrix<f64>) -> DMatrix<f6
         }
     }
     DMatrix::from_row_slice(cols, width, &sum)
-}
-
-/// A run of rows, centred where they are dense.
-enum Block<'a> {
-    Dense { values: Vec<f32>, cols: usize },
-    Sparse { rows: &'a Sparse, start: usize, end: usize },
-}
-
-impl<'a> Block<'a> {
-    fn of(rows: &'a Features, mean: &[f32], start: usize, end: usize) -> Self {
-        match rows {
-            Features::Dense(rows) => {
-                let cols = rows.cols();
-                let values = rows.values()[start * cols..end * cols]
-                    .chunks_exact(cols)
-                    .flat_map(|row| row.iter().zip(mean).map(|(value, mean)| value - mean))
-                    .collect();
-                Self::Dense { values, cols }
-            }
-            Features::Sparse(rows) => Self::Sparse { rows, start, end },
-        }
-    }
-
-    /// Writes A B to `out`, B of shape (cols, width) and `out` of shape (rows, width).
-    fn times_into(&self, basis: &[f32], width: usize, out: &mut [f32]) {
-        match self {
-            Self::Dense { values, cols } => {
-                multiply_into(rows_of(values, *cols), rows_of(basis, width), out);
-            }
-            Self::Sparse { rows, start, end } => {
-                for (row, out) in (*start..*end).zip(out.chunks_exact_mut(width)) {
-                    out.fill(0.0);
-                    for (column, value) in entries(rows, row) {
-                        add_scaled(out, value, &basis[column * width..(column + 1) * width]);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes A^T P to `out`, P of shape (rows, width) and `out`, zeros before, of (cols, width).
-    fn transpose_times_into(&self, coordinates: &[f32], width: usize, out: &mut [f32]) {
-        match self {
-            Self::Dense { values, cols } => {
-                multiply_into(transpose_of(values, *cols), rows_of(coordinates, width), out);
-            }
-            Self::Sparse { rows, start, end } => {
-                for (row, from) in (*start..*end).zip(coordinates.chunks_exact(width)) {
-                    for (column, value) in entries(rows, row) {
-                        add_scaled(&mut out[column * width..(column + 1) * width], value, from);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn entries(rows: &Sparse, row: usize) -> impl Iterator<Item = (usize, f32)> {
-    let (columns, values) = rows.row(row);
-    columns.iter().map(|&column| column as usize).zip(values.iter().copied())
-}
-
-fn add_scaled(to: &mut [f32], scale: f32, from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += scale * from);
-}
-
-fn to_f64(values: &[f32], cols: usize) -> DMatrix<f64> {
-    DMatrix::from_row_iterator(values.len() / cols, cols, values.iter().map(|&v| f64::from(v)))
 }
 
 /// An orthonormal basis of the columns of `a`, as many as it has columns.
@@ -290,6 +182,7 @@ fn leading_eigenvectors(matrix: DMatrix<f64>, k: usize) -> Result<(Vec<f64>, DMa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Sparse;
 
     /// Rows that vary mostly along a few directions, each half as much as the one before.
     fn rows(count: usize, cols: usize, seed: u64) -> Matrix {
@@ -320,23 +213,15 @@ mod tests {
             f64::from(dense.row(i)[j]) - f64::from(mean[j])
         });
         let (energies, vectors) = leading_eigenvectors(centred.transpose() * &centred, k).unwrap();
-        for i in 0..k {
-            let relative = (found.energies()[i] / energies[i] - 1.0).abs();
-            assert!(
-                relative < 1e-3,
-                "energy {i}: expected {}, got {}",
-                energies[i],
-                found.energies()[i]
-            );
-            let direction = found.directions().row(i);
-            let cosine: f64 = direction
-                .iter()
-                .zip(vectors.column(i).iter())
-                .map(|(&a, b)| f64::from(a) * b)
-                .sum();
+        let directions = found.projection().directions();
+        for (i, (direction, expected)) in directions.iter().zip(vectors.column_iter()).enumerate() {
+            let relative = found.energies()[i] / energies[i] - 1.0;
+            assert!(relative.abs() < 1e-3, "energy {i} is off by {relative}");
+            let terms = direction.iter().zip(expected.iter());
+            let cosine: f64 = terms.map(|(&a, b)| f64::from(a) * b).sum();
             assert!(cosine.abs() > 0.999, "direction {i}: |cos| {}", cosine.abs());
         }
-        let projected = found.project(rows).unwrap();
+        let projected = found.projection().apply(rows).unwrap();
         let expected = &centred * vectors.column(0);
         let sign = (f64::from(projected.row(0)[0]) * expected[0]).signum();
         for (row, expected) in projected.iter().zip(expected.iter()) {
@@ -347,7 +232,12 @@ mod tests {
     #[test]
     fn dense_rows_give_the_eigenvectors_of_their_covariance() {
         let dense = rows(3000, 60, 2);
-        check(&Features::Dense(dense.clone()), &dense, &column_means(&dense), 8);
+        check(
+            &Features::Dense(dense.clone()),
+            &dense,
+            &column_means(&Features::Dense(dense.clone())),
+            8,
+        );
     }
 
     #[test]
@@ -358,12 +248,16 @@ mod tests {
 
     #[test]
     fn directions_are_orthonormal_even_where_rows_are_few() {
-        for (count, cols, k) in [(2, 40, 20), (1, 7, 7), (300, 30, 30), (5, 3, 0)] {
+        for (count, cols, k) in [(2, 40, 20), (1, 7, 7), (300, 30, 30), (5, 3, 0), (5, 0, 0)] {
             let found = Components::fit(&Features::Dense(rows(count, cols, 4)), k, 5).unwrap();
-            assert_eq!(found.len(), k);
             for i in 0..k {
                 for j in 0..k {
-                    let pairs = found.directions().row(i).iter().zip(found.directions().row(j));
+                    let pairs = found
+                        .projection()
+                        .directions()
+                        .row(i)
+                        .iter()
+                        .zip(found.projection().directions().row(j));
                     let dot: f32 = pairs.map(|(a, b)| a * b).sum();
                     let expected = f32::from(u8::from(i == j));
                     assert!((dot - expected).abs() < 1e-5, "{count} rows: {i} . {j} = {dot}");

@@ -8,11 +8,13 @@ mod components;
 mod gaussian;
 mod neighbours;
 mod product;
+mod projection;
 mod rotation;
 
-pub use components::{Components, column_means};
+pub use components::Components;
 pub use gaussian::gaussian;
 pub use neighbours::{Neighbours, nearest_other_rows, nearest_rows};
+pub use projection::{Projection, column_means};
 pub use rotation::{ITQ_ITERATIONS, itq_rotation, procrustes, random_rotation};
 
 /// Rows of a block. It is the same on every machine, and with it the order of every sum.

@@ -148,7 +148,7 @@ mod tests {
 
     fn coordinates() -> Matrix {
         let rows = Features::Dense(product(&gaussian(2500, 24, 1), &gaussian(24, 24, 2)));
-        let wide = Components::fit(&rows, 12, 3).unwrap().project(&rows).unwrap();
+        let wide = Components::fit(&rows, 12, 3).unwrap().projection().apply(&rows).unwrap();
         Matrix::new(2500, 12, wide.values().iter().map(|v| v / 5.0).collect())
     }
 

@@ -74,7 +74,7 @@ impl Store {
         Ok(())
     }
 
-    fn join_checkpoint(&self) {
+    pub(super) fn join_checkpoint(&self) {
         if let Some(thread) = lock_mutex(&self.checkpointer).take()
             && thread.join().is_err()
         {

@@ -198,13 +198,12 @@ impl Store {
         hashes.dedup();
         let mut found = self.find_all(&hashes, buffer)?.into_iter().peekable();
         let mut next = shared.state().segments.next();
-        let numbers: Vec<u64> = pending
-            .iter()
-            .map(|pending| {
-                next += u64::from(pending.kind == Kind::Put);
-                next - 1
-            })
-            .collect();
+        let number = |pending: &Pending| {
+            let number = next;
+            next += u64::from(pending.kind == Kind::Put);
+            number
+        };
+        let numbers: Vec<u64> = pending.iter().map(number).collect();
         let mut killed = vec![None; pending.len()];
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             let mut known: Vec<(Vec<u8>, Option<u64>)> = Vec::new();

@@ -81,7 +81,7 @@ mod tests {
     #[expect(deprecated, reason = "std's old SipHash-2-4 is the oracle")]
     fn every_length_agrees_with_std() {
         use std::hash::{Hasher, SipHasher};
-        let bytes: Vec<u8> = (0..100).map(|i| i * 37 + 1).collect();
+        let bytes: Vec<u8> = (0..100u8).map(|i| i.wrapping_mul(37)).collect();
         for len in 0..bytes.len() {
             let mut std = SipHasher::new_with_keys(7, 8);
             std.write(&bytes[..len]);

@@ -64,7 +64,7 @@ fn narrow<const W: usize>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn distances<const W: usize>(rows: &[u64], query: __m256i) -> __m256i {
-    let counts = |i: usize| differing(load(&rows[4 * i..4 * i + 4]), query);
+    let counts = |i: usize| differing(load(&rows[4 * i..]), query);
     let bytes = match W {
         1 => counts(0),
         // Rows 0 2 1 3.
@@ -81,30 +81,32 @@ fn distances<const W: usize>(rows: &[u64], query: __m256i) -> __m256i {
 #[target_feature(enable = "avx2,popcnt")]
 fn wide(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut Vec<Found>) {
     let words = query.len();
-    let mut queries = [_mm256_setzero_si256(); 4];
-    for (vector, query) in queries.iter_mut().zip(query.chunks(4)) {
-        *vector = load(query);
+    let mut parts = [(_mm256_setzero_si256(), _mm256_setzero_si256()); 4];
+    for (part, query) in parts.iter_mut().zip(query.chunks(4)) {
+        *part = (load(query), first(query.len()));
     }
+    let parts = &parts[..words.div_ceil(4)];
     for &span in spans {
-        let mut row = span.start;
-        let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
-        for block in &mut blocks {
+        let blocks = span.len() / BLOCK;
+        for row in (span.start..).step_by(BLOCK).take(blocks) {
             let mut groups = [_mm256_setzero_si256(); 4];
-            for (sums, group) in groups.iter_mut().zip(block.chunks_exact(GROUP * words)) {
-                let mut counts = [_mm256_setzero_si256(); GROUP];
-                for (count, code) in counts.iter_mut().zip(group.chunks_exact(words)) {
-                    for (part, query) in code.chunks(4).zip(queries) {
-                        *count = _mm256_add_epi8(*count, differing(load(part), query));
+            for (distances, row) in groups.iter_mut().zip((row as usize..).step_by(GROUP)) {
+                let mut sums = [_mm256_setzero_si256(); GROUP];
+                for (sum, row) in sums.iter_mut().zip(row..) {
+                    let code = &codes[row * words..];
+                    for (i, &(query, mask)) in parts.iter().enumerate() {
+                        let part = _mm256_and_si256(load(&code[4 * i..]), mask);
+                        *sum = _mm256_add_epi8(*sum, differing(part, query));
                     }
                 }
-                let [a, b, c, d] = counts;
+                let [a, b, c, d] = sums;
                 let bytes = add_lanes(add_words(a, b), add_words(c, d));
-                *sums = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+                *distances = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
             }
             keep(groups, row, radius, found);
-            row += BLOCK as u32;
         }
-        row_by_row(blocks.remainder(), query, row, radius, found);
+        let tail = Span { start: span.start + (blocks * BLOCK) as u32, ..span };
+        row_by_row(rows(codes, words, tail), query, tail.start, radius, found);
     }
 }
 
@@ -162,20 +164,26 @@ fn keep(groups: [__m256i; 4], row: u32, radius: u32, found: &mut Vec<Found>) {
     }
 }
 
-/// Up to four words, the rest zero.
+/// A mask of the first `count` words.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first(count: usize) -> __m256i {
+    _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), _mm256_setr_epi64x(0, 1, 2, 3))
+}
+
+/// The first four words, or, where there are fewer, those and zeros.
+///
+/// To load what is not needed and mask the result is better than to mask the load: only a plain
+/// load makes the CPU fetch ahead.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load(words: &[u64]) -> __m256i {
-    match <&[u64; 4]>::try_from(words) {
+    match words.first_chunk::<4>() {
         // SAFETY: the array has the 32 bytes that are read.
-        Ok(words) => unsafe { _mm256_loadu_si256(words.as_ptr().cast()) },
-        Err(_) => {
-            let lanes = _mm256_setr_epi64x(0, 1, 2, 3);
-            let mask = _mm256_cmpgt_epi64(_mm256_set1_epi64x(words.len() as i64), lanes);
-            // SAFETY: the mask lets the instruction touch the first `words.len()` words at most,
-            // and all of them are in the slice.
-            unsafe { _mm256_maskload_epi64(words.as_ptr().cast(), mask) }
-        }
+        Some(words) => unsafe { _mm256_loadu_si256(words.as_ptr().cast()) },
+        // SAFETY: the mask lets the instruction touch the first `words.len()` words only, and all
+        // of them are in the slice.
+        None => unsafe { _mm256_maskload_epi64(words.as_ptr().cast(), first(words.len())) },
     }
 }
 

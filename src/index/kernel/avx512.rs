@@ -60,9 +60,10 @@ fn narrow<const W: usize>(
             }
             row += BLOCK as u32;
         }
-        for group in blocks.remainder().chunks(GROUP * W) {
-            keep(distances::<W>(group, query), group.len() / W, row, radius, found);
-            row += GROUP as u32;
+        for row in (row..span.end).step_by(GROUP) {
+            let count = GROUP.min((span.end - row) as usize);
+            let distances = distances::<W>(&codes[row as usize * W..], query);
+            keep(distances, count, row, radius, found);
         }
     }
 }
@@ -71,36 +72,38 @@ fn narrow<const W: usize>(
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 fn wide(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut Vec<Found>) {
     let words = query.len();
-    let half = words.min(8);
-    let queries = [load(&query[..half]), load(&query[half..])];
+    let (low, high) = (first(words), first(words.saturating_sub(8)));
+    let query = [load(query), load(&query[words.min(8)..])];
     for &span in spans {
-        let mut row = span.start;
-        for group in rows(codes, words, span).chunks(GROUP * words) {
-            let mut counts = [_mm512_setzero_si512(); GROUP];
-            for (count, code) in counts.iter_mut().zip(group.chunks_exact(words)) {
-                *count = differing(load(&code[..half]), queries[0]);
-                if words > half {
-                    let rest = differing(load(&code[half..]), queries[1]);
-                    *count = _mm512_add_epi64(*count, rest);
+        for row in (span.start..span.end).step_by(GROUP) {
+            let count = GROUP.min((span.end - row) as usize);
+            let mut sums = [_mm512_setzero_si512(); GROUP];
+            for (sum, row) in sums.iter_mut().zip(row as usize..row as usize + count) {
+                let code = &codes[row * words..];
+                let part = _mm512_xor_si512(load(code), query[0]);
+                *sum = _mm512_maskz_popcnt_epi64(low, part);
+                if words > 8 {
+                    let part = _mm512_xor_si512(load(&code[8..]), query[1]);
+                    let part = _mm512_maskz_popcnt_epi64(high, part);
+                    *sum = _mm512_add_epi64(*sum, part);
                 }
             }
-            let [a, b, c, d, e, f, g, h] = counts;
+            let [a, b, c, d, e, f, g, h] = sums;
             let distances = add_lanes(
                 add_lanes(add_words(a, b), add_words(c, d)),
                 add_lanes(add_words(e, f), add_words(g, h)),
             );
-            keep(distances, group.len() / words, row, radius, found);
-            row += GROUP as u32;
+            keep(distances, count, row, radius, found);
         }
     }
 }
 
-/// The distances of up to eight rows of `W` words, in the order of the rows.
+/// The distances of eight rows of `W` words, in the order of the rows; lanes for which there is
+/// no row are filled with anything.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 fn distances<const W: usize>(rows: &[u64], query: __m512i) -> __m512i {
-    let end = rows.len();
-    let counts = |i: usize| differing(load(&rows[(8 * i).min(end)..(8 * i + 8).min(end)]), query);
+    let counts = |i: usize| differing(load(&rows[(8 * i).min(rows.len())..]), query);
     match W {
         1 => counts(0),
         2 => {
@@ -163,16 +166,19 @@ fn first(count: usize) -> __mmask8 {
     (0xff_u16 >> (8 - count.min(8))) as u8
 }
 
-/// Up to eight words, the rest zero.
+/// The first eight words, or, where there are fewer, those and zeros.
+///
+/// To load what is not needed and mask the result is better than to mask the load: only a plain
+/// load makes the CPU fetch ahead.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(words: &[u64]) -> __m512i {
-    match <&[u64; 8]>::try_from(words) {
+    match words.first_chunk::<8>() {
         // SAFETY: the array has the 64 bytes that are read.
-        Ok(words) => unsafe { _mm512_loadu_si512(words.as_ptr().cast()) },
-        // SAFETY: the mask lets the instruction touch the first `words.len()` words at most, and
-        // all of them are in the slice.
-        Err(_) => unsafe { _mm512_maskz_loadu_epi64(first(words.len()), words.as_ptr().cast()) },
+        Some(words) => unsafe { _mm512_loadu_si512(words.as_ptr().cast()) },
+        // SAFETY: the mask lets the instruction touch the first `words.len()` words only, and all
+        // of them are in the slice.
+        None => unsafe { _mm512_maskz_loadu_epi64(first(words.len()), words.as_ptr().cast()) },
     }
 }
 

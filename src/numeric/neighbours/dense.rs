@@ -153,8 +153,9 @@ fn sketch_basis(rows: &Matrix, sketch_cols: usize) -> Option<Matrix> {
     let sample = Rows::new(&rows.select(&sample), None).short;
     // The mean is one direction more, and the length of the rest takes one column.
     let components = Components::fit(&Features::Dense(sample), sketch_cols - 2, 0).ok()?;
-    let mut columns: Vec<f64> = components.mean().iter().map(|&v| f64::from(v)).collect();
-    columns.extend(components.directions().values().iter().map(|&v| f64::from(v)));
+    let mut columns: Vec<f64> =
+        components.projection().mean().iter().map(|&v| f64::from(v)).collect();
+    columns.extend(components.projection().directions().values().iter().map(|&v| f64::from(v)));
     let basis = orthonormal(DMatrix::from_vec(rows.cols(), sketch_cols - 1, columns));
     // The columns of the one are the rows of the other.
     let values = basis.iter().map(|&v| v as f32).collect();
