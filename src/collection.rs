@@ -370,12 +370,14 @@ impl Collection {
     /// # Errors
     /// A disk that does not answer.
     pub fn checkpoint(&self) -> Result<()> {
+        self.check_alive()?;
         self.inner.store.checkpoint()
     }
 
-    /// Refuses everything from now on, because the collection is being deleted.
-    pub(crate) fn mark_deleted(&self) {
+    /// Refuses everything from now on, because the files are about to be removed.
+    pub(crate) fn retire(&self) {
         self.inner.deleted.store(true, Ordering::Release);
+        self.inner.store.retire();
     }
 
     fn check_alive(&self) -> Result<()> {

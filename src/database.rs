@@ -63,8 +63,13 @@ impl Database {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         store::create_dir(dir)?;
+        let is_new = is_new(dir)?;
         let lock = store::lock(dir)?;
-        open_format(dir)?;
+        if is_new {
+            store::create_format(dir)?;
+        } else {
+            store::check_format(dir)?;
+        }
         store::create_dir(&dir.join("collections"))?;
         store::create_dir(&dir.join("models"))?;
         let table = Table::open(&dir.join("table"))?;
@@ -131,8 +136,7 @@ impl Database {
     /// There is none, or the disk does not answer.
     pub fn delete_collection(&self, name: &str) -> Result<()> {
         let mut collections = self.collections_locked();
-        find(&collections, name)?.mark_deleted();
-        // Dropped before its files are removed, unless somebody still holds a handle.
+        find(&collections, name)?.retire();
         collections.remove(name);
         Store::remove(&self.collections_dir().join(name), &self.inner.table)
     }
@@ -277,17 +281,23 @@ impl Database {
     }
 }
 
-/// A directory that is empty becomes a database; one that holds something else is refused.
-fn open_format(dir: &Path) -> Result<()> {
-    let strangers = store::list(dir)?.into_iter().any(|path| !path.ends_with("LOCK"));
-    match strangers {
-        false => store::create_format(dir),
-        true if !store::exists(&dir.join("FORMAT"))? => Err(Error::invalid(
+/// Whether `dir` is empty and may become a database; one that holds something else is refused.
+fn is_new(dir: &Path) -> Result<bool> {
+    if store::exists(&dir.join("FORMAT"))? {
+        return Ok(false);
+    }
+    // A crash between the two first steps leaves a lock alone.
+    let stranger = store::list(dir)?.into_iter().find(|path| !path.ends_with("LOCK"));
+    match stranger.as_deref().and_then(Path::file_name) {
+        None => Ok(true),
+        Some(stranger) => Err(Error::invalid(
             dir.display().to_string(),
-            "expected a data directory, got one that holds other files; name an empty or a new \
-             directory",
+            format!(
+                "expected a data directory, got one that holds other files, such as {}; name an \
+                 empty or a new directory",
+                stranger.display()
+            ),
         )),
-        true => store::check_format(dir),
     }
 }
 

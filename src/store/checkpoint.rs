@@ -39,6 +39,14 @@ impl Store {
         }
     }
 
+    /// Writes nothing from now on, because the files are about to be removed. Reads go on.
+    pub fn retire(&self) {
+        let _no_writer = lock_mutex(&self.writer);
+        // Where it was set before, writes are refused already.
+        let _ = self.shared.poison.set("the collection was deleted".to_owned());
+        self.join_checkpoint();
+    }
+
     /// Starts a checkpoint in a thread of its own, where one is due and none runs.
     pub(super) fn checkpoint_if_due(&self) {
         let (due, recent) = self.shared.due();
