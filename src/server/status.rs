@@ -17,6 +17,10 @@ pub const DOMAIN: &str = "nearbit";
 /// How long a client should wait before it tries again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// The longest text in a status, in bytes: statuses travel as headers, which clients limit to 8 or
+/// 16 KiB in all, and the text stands in them up to three times.
+const MAX_TEXT_BYTES: usize = 1000;
+
 /// What the table says of an error, before it is put into a status or a [`proto::Problem`].
 struct Verdict {
     code: Code,
@@ -34,7 +38,7 @@ impl Verdict {
         Self {
             code,
             reason: reason.into(),
-            message: message.into(),
+            message: clip(message.into()),
             violation: None,
             resource: None,
             retry: false,
@@ -47,15 +51,15 @@ fn verdict(error: &Error) -> Verdict {
     let message = error.to_string();
     match error {
         Error::Invalid { place, message: wrong } => Verdict {
-            violation: Some((place.clone(), wrong.clone())),
+            violation: Some((clip(place.clone()), clip(wrong.clone()))),
             ..Verdict::new(Code::InvalidArgument, "INVALID_FIELD", message)
         },
         Error::NotFound { kind, name, .. } => Verdict {
-            resource: Some((kind, name.clone())),
+            resource: Some((kind, clip(name.clone()))),
             ..Verdict::new(Code::NotFound, reason(kind, "NOT_FOUND"), message)
         },
         Error::Exists { kind, name, .. } => Verdict {
-            resource: Some((kind, name.clone())),
+            resource: Some((kind, clip(name.clone()))),
             ..Verdict::new(Code::AlreadyExists, reason(kind, "EXISTS"), message)
         },
         Error::Unavailable { .. } => {
@@ -81,6 +85,16 @@ fn verdict(error: &Error) -> Verdict {
             Verdict::new(Code::Internal, "INTERNAL", "the server failed at this; its log says why")
         }
     }
+}
+
+/// The beginning of a text that is too long.
+fn clip(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rfind(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" ...");
+    }
+    text
 }
 
 /// `COLLECTION_NOT_FOUND` and its like.
@@ -196,6 +210,21 @@ mod tests {
             assert_eq!(details.retry_info().is_some(), code == Code::Unavailable);
             let problem = problem(&error);
             assert_eq!((problem.code, problem.reason.as_str()), (code as u32, reason));
+        }
+    }
+
+    /// What a client sends comes back in a status, and a status has to fit into headers.
+    #[test]
+    fn statuses_are_short() {
+        let long = "ä".repeat(1 << 20);
+        for error in [
+            Error::invalid(long.clone(), long.clone()),
+            Error::not_found("collection", long.clone(), long.clone()),
+        ] {
+            let status = status(&error);
+            assert!(status.message().len() < 1100);
+            assert!(status.details().len() < 4000);
+            assert!(status.message().ends_with(" ..."));
         }
     }
 

@@ -1,5 +1,8 @@
 //! The tests that drive Nearbit from outside, one module a feature.
 
+mod code;
+mod collection;
+mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 #[cfg(feature = "server")]

@@ -36,7 +36,7 @@ struct TestServer {
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<Result<()>>>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl TestServer {
@@ -55,7 +55,7 @@ impl TestServer {
         }));
         let channel = connect(address).await;
         let (stop, serving) = (Some(stop), Some(serving));
-        Self { database, address, channel, stop, serving, _dir: dir }
+        Self { database, address, channel, stop, serving, dir }
     }
 
     /// Tells the server to stop; it finishes what is in flight.
@@ -66,6 +66,13 @@ impl TestServer {
     /// What the server returned.
     async fn ended(&mut self) -> Result<()> {
         self.serving.take().unwrap().await.unwrap()
+    }
+
+    /// Stops the server and closes the database, whose directory is left.
+    async fn close(mut self) -> TempDir {
+        self.stop();
+        self.ended().await.unwrap();
+        self.dir
     }
 
     fn collections(&self) -> CollectionServiceClient<Channel> {

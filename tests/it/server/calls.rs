@@ -98,7 +98,7 @@ async fn calls_beyond_the_limit_are_turned_away_but_health_answers() {
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let server = TestServer::with(ServerOptions {
-        handshake_timeout: Duration::from_millis(50),
+        handshake_timeout: Duration::from_millis(300),
         ..Default::default()
     })
     .await;

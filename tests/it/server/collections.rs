@@ -1,5 +1,6 @@
 //! Collections: create, get, list, delete.
 
+use nearbit::Database;
 use tonic::Code;
 
 use super::proto::encoder::Kind;
@@ -119,6 +120,11 @@ async fn what_is_wrong_is_refused_by_field() {
     let model = proto::ModelEncoder { name: "none".to_owned(), digest: String::new() };
     let refused = server.create("x", Kind::Model(model)).await.unwrap_err();
     check_refused(&refused, Code::NotFound, "MODEL_NOT_FOUND", "");
-    // Nothing of all this has left a trace.
+    let endless = proto::GetCollectionRequest { name: "x".repeat(1 << 20) };
+    let refused = server.collections().get_collection(endless).await.unwrap_err();
+    check_refused(&refused, Code::NotFound, "COLLECTION_NOT_FOUND", "");
+    // Nothing of all this has left a trace, not even on disk.
     assert!(server.database.collections().is_empty());
+    let dir = server.close().await;
+    assert!(Database::open(dir.path()).unwrap().collections().is_empty());
 }

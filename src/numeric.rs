@@ -1,1 +1,0 @@
-//! Numerics that learning and judging share: principal components, rotations, exact neighbours.
