@@ -136,6 +136,9 @@ impl Kernel {
         found: &mut Vec<Found>,
     ) {
         assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
+        if spans.len() > 1 {
+            fetch(codes, query.len(), spans);
+        }
         match self.0 {
             Isa::Portable => portable::within(codes, query, spans, radius, found),
             #[cfg(target_arch = "x86_64")]
@@ -146,6 +149,18 @@ impl Kernel {
             // avx512vpopcntdq.
             Isa::Avx512 => unsafe { avx512::within(codes, query, spans, radius, found) },
         }
+    }
+}
+
+/// Asks the memory for the first codes of each span, so that all are on their way before the first
+/// is waited for.
+fn fetch(codes: &[u64], words: usize, spans: &[Span]) {
+    #[cfg(target_arch = "x86_64")]
+    for span in spans {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let code = codes.as_ptr().wrapping_add(span.start as usize * words);
+        // SAFETY: a prefetch reads nothing that a program could notice, and any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(code.cast()) };
     }
 }
 
