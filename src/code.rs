@@ -123,52 +123,47 @@ impl Code {
 
     /// Reads `0b0101...`, hexadecimal digits or base64 of the packed bytes.
     ///
-    /// The three forms cannot be confused: at one width they differ in length or by base64's `=`.
+    /// At one width the three forms differ in length or by base64's `=`, so none can be taken for
+    /// another, though hexadecimal digits and base64 may begin with `0b` too.
     ///
     /// # Errors
     /// Text that is none of the three, of another length, or with bits set beyond the width.
     pub fn parse(text: &str, width: Width) -> Result<Self> {
-        if let Some(digits) = text.strip_prefix("0b") {
-            return Self::parse_binary(digits, width);
+        if let Some(digits) = text.strip_prefix("0b")
+            && digits.len() == width.bits()
+            && digits.bytes().all(|b| matches!(b, b'0' | b'1'))
+        {
+            let mut code = Self::zero(width);
+            digits.bytes().enumerate().filter(|(_, b)| *b == b'1').for_each(|(i, _)| code.flip(i));
+            return Ok(code);
         }
-        let bytes =
-            if text.len() == 2 * width.bytes() && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
-                text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
-            } else {
-                BASE64.decode(text).map_err(|_| {
-                Error::invalid(
-                    "code",
-                    format!(
-                        "expected {} hexadecimal digits, base64 of {} bytes, or 0b and {} binary \
-                         digits, got {:?} ({} characters)",
-                        2 * width.bytes(),
-                        width.bytes(),
-                        width.bits(),
-                        shorten(text),
-                        text.chars().count()
-                    ),
-                )
-            })?
-            };
-        Self::from_bytes(width, &bytes)
-    }
-
-    fn parse_binary(digits: &str, width: Width) -> Result<Self> {
-        if digits.len() != width.bits() || digits.bytes().any(|b| b != b'0' && b != b'1') {
+        let digit = |b: u8| char::from(b).to_digit(16).map(|digit| digit as u8);
+        let from_hex = || -> Option<Vec<u8>> {
+            text.as_bytes()
+                .chunks(2)
+                .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+                .collect()
+        };
+        let bytes = (text.len() == 2 * width.bytes())
+            .then(from_hex)
+            .flatten()
+            .or_else(|| BASE64.decode(text).ok())
+            .filter(|bytes| bytes.len() == width.bytes());
+        let Some(bytes) = bytes else {
             return Err(Error::invalid(
                 "code",
                 format!(
-                    "expected 0b and {} binary digits, got 0b{:?} ({} characters)",
+                    "expected {} hexadecimal digits, base64 of {} bytes, or 0b and {} binary \
+                     digits, got {:?} ({} characters)",
+                    2 * width.bytes(),
+                    width.bytes(),
                     width.bits(),
-                    shorten(digits),
-                    digits.chars().count()
+                    shorten(text),
+                    text.chars().count()
                 ),
             ));
-        }
-        let mut code = Self::zero(width);
-        digits.bytes().enumerate().filter(|(_, b)| *b == b'1').for_each(|(i, _)| code.flip(i));
-        Ok(code)
+        };
+        Self::from_bytes(width, &bytes)
     }
 
     /// The packed bytes, `width().bytes()` of them.

@@ -1,5 +1,7 @@
 //! What goes into an encoder: texts, vectors or images, many at a time.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// Rows of numbers: shape (rows, cols), row after row.
@@ -168,7 +170,8 @@ impl Inputs {
 }
 
 /// The kind and shape of one row that an encoder takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InputKind {
     /// Running text.
     Text,

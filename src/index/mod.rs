@@ -1,1 +1,269 @@
 //! Finds: exact Hamming search in memory.
+//!
+//! The simplest true version compares the query with every code and keeps the nearest k:
+//!
+//! ```
+//! # use nearbit::{Code, index::Neighbour};
+//! fn nearest(records: &[(u64, Code)], query: &Code, k: usize) -> Vec<Neighbour> {
+//!     let distance = |(number, code): &(u64, Code)| (code.distance(query), *number);
+//!     let mut all: Vec<_> = records.iter().map(distance).collect();
+//!     all.sort();
+//!     all.truncate(k);
+//!     all.into_iter().map(|(distance, number)| Neighbour { distance, number }).collect()
+//! }
+//! ```
+//!
+//! Those lines are all that this module does, and what its tests compare it with. The rest makes
+//! it fast while records come and go:
+//!
+//! - `kernel` compares eight codes at a time where the CPU can, and says which are near enough.
+//! - `nearest` does not sort everything: it keeps a bound that what comes later must beat.
+//! - `sealed` stores each code once, in order, with its records in a bucket. Equal codes, which
+//!   are normal here, then cost one comparison; and codes that begin alike stand together, in a
+//!   slot of a table, which makes the sorted codes a hash table.
+//! - `search` therefore need not compare every code. A *probe* looks into the slots that can hold
+//!   something near, from the query's own outwards; `cost` says when a *scan* is cheaper.
+//! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
+//!   anything. Once they have grown, a background task *folds* them into a new sealed part.
+//! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
+//!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
+//!
+//! Nothing here does I/O or fails. What stands here is derived from the store, and is rebuilt from
+//! it when the process starts. A record is known by its *number*, given by the store: ascending,
+//! never used again, so the number is the record's age.
+
+mod cost;
+mod delta;
+mod kernel;
+mod nearest;
+mod query;
+mod ring;
+mod sealed;
+mod search;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tombstones;
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+pub use kernel::{Found, Kernel, Span};
+pub use query::{Answer, Neighbour, Plan, Query, Stats};
+use sealed::Sealed;
+pub use snapshot::{Memory, Snapshot};
+
+use crate::code::{Code, Codes, Width};
+
+/// The delta is folded once it has so many rows, or one for each `FOLD_SHARE` sealed ones if that
+/// is more: a scan of it then costs little beside the rest, and a row is seldom sorted again.
+const FOLD_ROWS: usize = 16 * 1024;
+const FOLD_SHARE: usize = 8;
+
+/// Records, known by number and code, in memory.
+///
+/// ```
+/// use nearbit::index::{Index, Neighbour};
+/// use nearbit::{Code, Codes, Width};
+///
+/// let width = Width::new(8)?;
+/// let index = Index::new(width);
+/// index.apply(&[1, 2, 3], &Codes::from_bytes(width, &[0b1111_0000, 0b1111_0011, 0])?, &[]);
+/// index.apply(&[4], &Codes::from_bytes(width, &[0b1111_1111])?, &[2]); // 4 replaces 2
+///
+/// let query = Code::parse("0b11110000", width)?;
+/// let found = |number, distance| Neighbour { number, distance };
+/// assert_eq!(index.nearest(&query, 2), [found(1, 0), found(3, 4)]);
+/// assert_eq!(index.within(&query, 3), [found(1, 0)]);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+pub struct Index {
+    shared: Arc<Shared>,
+}
+
+/// What a fold in the background needs too; it may outlive the index.
+struct Shared {
+    /// What readers see: an `ArcSwap`, so that they never wait for a writer.
+    current: ArcSwap<Snapshot>,
+    /// Held while the next snapshot is made, so that no group is lost.
+    writer: Mutex<Writer>,
+    /// Told when a fold has ended.
+    folded: Condvar,
+}
+
+struct Writer {
+    /// The last number that was added.
+    newest: Option<u64>,
+    /// While a fold is under way, the numbers removed since it began: it has to bury them again.
+    /// At most one is under way.
+    removed: Option<Vec<u64>>,
+}
+
+impl Index {
+    /// No records yet.
+    pub fn new(width: Width) -> Self {
+        Self::build(width, Vec::new(), Codes::new(width))
+    }
+
+    /// The records of a store: record `numbers[i]` has code `i`.
+    ///
+    /// # Panics
+    /// Where the numbers do not ascend, or are not as many as the codes, or the codes have another
+    /// width, or there are 2^32 records or more.
+    pub fn build(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
+        check_group(width, None, &numbers, &codes);
+        let newest = numbers.last().copied();
+        let sealed = Sealed::build(width, numbers, codes.as_words());
+        let current = ArcSwap::from_pointee(Snapshot::new(Kernel::detect(), sealed));
+        let writer = Mutex::new(Writer { newest, removed: None });
+        Self { shared: Arc::new(Shared { current, writer, folded: Condvar::new() }) }
+    }
+
+    /// The same index on another kernel than the fastest, to measure or test it.
+    #[must_use]
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        self.shared.update(|snapshot, _| snapshot.kernel = kernel);
+        self
+    }
+
+    /// Applies one group of writes: readers see all of it or nothing.
+    ///
+    /// Record `numbers[i]` has code `i`, and the numbers are above all that were added before.
+    /// `removed` may name records of this group too; numbers that are not here are ignored, as
+    /// those of records without a code.
+    ///
+    /// # Panics
+    /// Where the numbers do not ascend, from group to group too, or are not as many as the codes,
+    /// or the codes have another width. The index is then as it was.
+    pub fn apply(&self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
+        let then = self.shared.update(|snapshot, writer| {
+            check_group(snapshot.width(), writer.newest, numbers, codes);
+            snapshot.apply(numbers, codes, removed);
+            writer.newest = numbers.last().copied().or(writer.newest);
+            match &mut writer.removed {
+                Some(since) => since.extend_from_slice(removed),
+                None if wants_fold(snapshot) => {
+                    writer.removed = Some(Vec::new());
+                    return Some(snapshot.clone());
+                }
+                None => {}
+            }
+            None
+        });
+        if let Some(then) = then {
+            let shared = self.shared.clone();
+            rayon::spawn(move || shared.finish_fold(&then));
+        }
+    }
+
+    /// Sorts recent records into the sealed part and drops the dead, here and now.
+    ///
+    /// This happens by itself in the background; it is never needed for a right answer.
+    pub fn fold(&self) {
+        let mut writer = self.shared.lock();
+        while writer.removed.is_some() {
+            writer = self.shared.folded.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        }
+        writer.removed = Some(Vec::new());
+        let then = self.shared.current.load_full();
+        drop(writer);
+        self.shared.finish_fold(&then);
+    }
+
+    /// The records as they are now, for several questions to one state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.current.load_full()
+    }
+
+    /// The width of every code.
+    pub fn width(&self) -> Width {
+        self.shared.current.load().width()
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.shared.current.load().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `limit` records nearest to `code`, or all where there are fewer.
+    ///
+    /// # Panics
+    /// Where the code has another width.
+    pub fn nearest(&self, code: &Code, limit: usize) -> Vec<Neighbour> {
+        self.search(&Query::nearest(code, limit)).neighbours
+    }
+
+    /// The records at most `radius` bits from `code`.
+    ///
+    /// # Panics
+    /// Where the code has another width.
+    pub fn within(&self, code: &Code, radius: u32) -> Vec<Neighbour> {
+        self.search(&Query::within(code, radius)).neighbours
+    }
+
+    /// Finds the neighbours of a code.
+    ///
+    /// # Panics
+    /// Where the query's code has another width.
+    pub fn search(&self, query: &Query<'_>) -> Answer {
+        self.shared.current.load().search(query)
+    }
+
+    /// The bytes held.
+    pub fn memory(&self) -> Memory {
+        self.shared.current.load().memory()
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index({} x {})", self.len(), self.width())
+    }
+}
+
+impl Shared {
+    /// The writer's state is changed last, so it is whole even where a writer panicked.
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the next snapshot out of the current one and publishes it.
+    fn update<T>(&self, change: impl FnOnce(&mut Snapshot, &mut Writer) -> T) -> T {
+        let mut writer = self.lock();
+        let mut next = Snapshot::clone(&self.current.load());
+        let result = change(&mut next, &mut writer);
+        self.current.store(Arc::new(next));
+        result
+    }
+
+    /// Ends the fold that began when `then` was current.
+    fn finish_fold(&self, then: &Snapshot) {
+        let mut folded = then.folded();
+        self.update(|now, writer| {
+            folded.kernel = now.kernel;
+            folded.catch_up(then, now, &writer.removed.take().unwrap_or_default());
+            *now = folded;
+        });
+        self.folded.notify_all();
+    }
+}
+
+/// Whether so much is recent or dead that folding pays.
+fn wants_fold(snapshot: &Snapshot) -> bool {
+    let worth = FOLD_ROWS.max(snapshot.sealed.len() / FOLD_SHARE);
+    snapshot.delta.len() >= worth || snapshot.dead.count() >= worth
+}
+
+fn check_group(width: Width, newest: Option<u64>, numbers: &[u64], codes: &Codes) {
+    assert_eq!(codes.width(), width, "the codes have another width than the index");
+    assert_eq!(codes.len(), numbers.len(), "there must be one code for each number");
+    let ascends = newest.iter().chain(numbers).is_sorted_by(|a, b| a < b);
+    assert!(ascends, "record numbers must ascend, from group to group too");
+}

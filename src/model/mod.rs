@@ -1,1 +1,293 @@
-//! Learns: features, networks, training, model files.
+//! Learns: a deep autoencoder whose code layer is made binary turns texts, vectors and images into
+//! short codes.
+//!
+//! ```text
+//! inputs --features--> numbers --encoder--> values before a sigmoid --> above 0 is bit 1 --> code
+//! ```
+//!
+//! [`train`] learns a [`Model`] from [`Inputs`] alone, never from labels; [`TrainOptions`] says how, and its
+//! presets are good without any other choice. A model encodes, saves itself to one file and is
+//! named by that file's digest.
+
+mod adam;
+mod checkpoint;
+mod digest;
+mod encoder;
+pub mod features;
+mod file;
+pub mod hyperplanes;
+mod layer;
+mod loss;
+mod network;
+mod options;
+mod random;
+mod real;
+mod report;
+mod start;
+#[cfg(test)]
+mod tests;
+mod train;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use digest::Digest;
+pub use options::{Activation, Binarize, Loss, NeighbourOptions, Preset, Schedule, TrainOptions};
+pub use report::{EpochReport, Progress, Report, Stage};
+pub use train::train;
+
+use self::encoder::{Encoder, Weights, sigmoid};
+use self::features::Pipeline;
+use self::file::Parts;
+use self::network::Network;
+use crate::code::{Codes, Width};
+use crate::error::{Error, Result};
+use crate::input::{Features, InputKind, Inputs, Matrix};
+
+const KIND: &str = "nearbit-model";
+
+/// A trained model: features and encoder. It cannot be changed; a clone is the same model and costs
+/// nothing; any number of threads may use it.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    bytes: Vec<u8>,
+    pipeline: Pipeline,
+    encoder: Encoder,
+    info: Info,
+}
+
+/// What a model says about itself.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Info {
+    /// BLAKE3 of the model file.
+    pub digest: Digest,
+    /// The format of the file.
+    pub format: u32,
+    /// What the model takes, in words.
+    pub input: String,
+    /// Bits of a code.
+    pub bits: usize,
+    /// Sizes of the encoder's layers, from the features to the code.
+    pub encoder: Vec<usize>,
+    /// Sizes of the decoder's layers, from the code to the features.
+    pub decoder: Vec<usize>,
+    /// How it was trained.
+    pub options: TrainOptions,
+    /// How the training went.
+    pub report: Report,
+}
+
+impl Model {
+    /// The model of a network after its training.
+    fn new(
+        pipeline: Pipeline,
+        network: &Network,
+        options: TrainOptions,
+        report: Report,
+    ) -> Result<Self> {
+        let mut parts = Parts { arrays: checkpoint::weights(network)?, ..Parts::default() };
+        parts.put("bits", &options.bits.bits())?;
+        parts.put("pipeline", &pipeline)?;
+        parts.put("options", &options)?;
+        parts.put("report", &report)?;
+        // What was trained is read back like any other file: there is one way to make a model.
+        Self::parse(parts.to_bytes(KIND), Path::new("the trained model"))
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// A file that is missing, cut off, damaged, of another kind or of a newer format.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(file::read(path, KIND)?, path)
+    }
+
+    /// Writes the model file: aside, synced and renamed, so that it is there whole or not at all.
+    ///
+    /// # Errors
+    /// The operating system's refusal.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        file::write(path.as_ref(), &self.0.bytes)
+    }
+
+    /// Reads the bytes of a model file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::parse(bytes.to_vec(), Path::new("model"))
+    }
+
+    /// The bytes of the model file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.bytes.clone()
+    }
+
+    fn parse(bytes: Vec<u8>, origin: &Path) -> Result<Self> {
+        let mut parts = Parts::from_bytes(&bytes, KIND, origin)?;
+        let pipeline: Pipeline = parts.get("pipeline", origin)?;
+        let options: TrainOptions = parts.get("options", origin)?;
+        let report = parts.get("report", origin)?;
+        let bits: usize = parts.get("bits", origin)?;
+        let encoder = layers(&mut parts, "encoder", &options, origin)?;
+        let decoder = layers(&mut parts, "decoder", &options, origin)?;
+        let sizes = |layers: &[Weights]| -> Vec<usize> {
+            let outputs = layers.iter().map(|layer| layer.outputs);
+            layers.first().map(|layer| layer.inputs).into_iter().chain(outputs).collect()
+        };
+        let (encoder_sizes, decoder_sizes) = (sizes(&encoder), sizes(&decoder));
+        let ends = |sizes: &[usize]| (sizes.first().copied(), sizes.last().copied());
+        let (cols, code) = (Some(pipeline.cols()), Some(options.bits.bits()));
+        if ends(&encoder_sizes) != (cols, code)
+            || ends(&decoder_sizes) != (code, cols)
+            || bits != options.bits.bits()
+        {
+            let message = format!(
+                "expected layers between {cols:?} columns and {code:?} bits, got {encoder_sizes:?} \
+                 and {decoder_sizes:?}"
+            );
+            return Err(Error::damaged(origin, None, message));
+        }
+        let info = Info {
+            digest: Digest::of(&bytes),
+            format: file::FORMAT,
+            input: pipeline.input().to_string(),
+            bits,
+            encoder: encoder_sizes,
+            decoder: decoder_sizes,
+            options,
+            report,
+        };
+        let mut encoder = encoder.into_iter();
+        let Some(first) = encoder.next() else {
+            return Err(Error::damaged(
+                origin,
+                None,
+                "expected at least one encoder layer, got none",
+            ));
+        };
+        let sparse = pipeline.input() == InputKind::Text;
+        let encoder = Encoder::new(first, encoder.collect(), sparse);
+        Ok(Self(Arc::new(Inner { bytes, pipeline, encoder, info })))
+    }
+
+    /// BLAKE3 of the model file's bytes: the model's identity.
+    pub fn digest(&self) -> Digest {
+        self.0.info.digest
+    }
+
+    /// The width of its codes.
+    pub fn width(&self) -> Width {
+        self.0.info.options.bits
+    }
+
+    /// The kind and shape of what it takes.
+    pub fn input(&self) -> InputKind {
+        self.0.pipeline.input()
+    }
+
+    /// What the model says about itself.
+    pub fn info(&self) -> &Info {
+        &self.0.info
+    }
+
+    /// Inputs as numbers: shape (rows, columns).
+    ///
+    /// # Errors
+    /// Inputs of another kind or shape, numbers that are not finite.
+    pub fn features(&self, inputs: &Inputs) -> Result<Features> {
+        self.0.pipeline.apply(inputs)
+    }
+
+    /// The codes of `inputs`, row by row. A row has the same code in every batch.
+    ///
+    /// # Errors
+    /// As [`Model::features`].
+    pub fn encode(&self, inputs: &Inputs) -> Result<Codes> {
+        let values = self.0.encoder.values(&self.features(inputs)?);
+        let width = self.width();
+        let mut codes = Codes::with_capacity(width, values.rows());
+        let mut words = vec![0u64; width.words()];
+        for row in values.iter() {
+            words.fill(0);
+            for (i, &value) in row.iter().enumerate() {
+                words[i / 64] |= u64::from(value > 0.0) << (63 - i % 64);
+            }
+            codes.push_words(&words)?;
+        }
+        Ok(codes)
+    }
+
+    /// The code layer's real values, 0 to 1: shape (rows, bits). A bit of the code is 1 where the
+    /// value is above one half.
+    ///
+    /// # Errors
+    /// As [`Model::features`].
+    pub fn activations(&self, inputs: &Inputs) -> Result<Matrix> {
+        let values = self.0.encoder.values(&self.features(inputs)?);
+        let activations = values.values().iter().map(|&value| sigmoid(value)).collect();
+        Ok(Matrix::new(values.rows(), values.cols(), activations))
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Model({}, {} to {})", self.digest(), self.input(), self.width())
+    }
+}
+
+/// The layers of one part of the network, checked to fit one another.
+fn layers(
+    parts: &mut Parts,
+    part: &str,
+    options: &TrainOptions,
+    origin: &Path,
+) -> Result<Vec<Weights>> {
+    let count = 1 + match part {
+        "encoder" => options.hidden.len(),
+        _ => options.decoder_hidden().len(),
+    };
+    let mut layers: Vec<Weights> = Vec::new();
+    for i in 0..count {
+        let weight = parts.take(&format!("{part}.{i}.weight"), origin)?;
+        let bias = parts.take(&format!("{part}.{i}.bias"), origin)?;
+        let before = layers.last().map(|layer| layer.outputs);
+        let fits = match (weight.shape.as_slice(), bias.shape.as_slice()) {
+            (&[inputs, outputs], &[biases]) => {
+                inputs > 0
+                    && outputs > 0
+                    && outputs == biases
+                    && before.is_none_or(|before| before == inputs)
+            }
+            _ => false,
+        };
+        if !fits {
+            let message = format!(
+                "layer {part}.{i} has weights of shape {:?} and a bias of shape {:?} after a layer \
+                 of {before:?} outputs",
+                weight.shape, bias.shape
+            );
+            return Err(Error::damaged(origin, None, message));
+        }
+        let finite = weight.values.iter().chain(&bias.values).all(|value| value.is_finite());
+        if !finite {
+            let message = format!("layer {part}.{i} has a weight that is not finite");
+            return Err(Error::damaged(origin, None, message));
+        }
+        let activation = if i + 1 == count { Activation::Linear } else { options.activation };
+        layers.push(Weights {
+            inputs: weight.shape[0],
+            outputs: weight.shape[1],
+            weight: weight.values,
+            bias: bias.values,
+            activation,
+        });
+    }
+    Ok(layers)
+}

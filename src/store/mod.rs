@@ -1,1 +1,344 @@
 //! Keeps: segments, and the sled table derived from them.
+//!
+//! The simplest true version: a collection is a list of records in files that only grow. A write
+//! appends to the last file and syncs it; to open is to read the files from the start. Then:
+//!
+//! - A record is found by its number through four bytes in memory ([`segment`]).
+//! - Writers that wait together share one sync ([`commit`]).
+//! - A record is found by its id, and by a code near its own, in the **table** ([`table`],
+//!   [`tree`]): sorted entries in blocks in sled. What came since the last checkpoint is found in
+//!   memory ([`recent`]); a checkpoint merges it into the table ([`checkpoint`]).
+//! - At open the table is compared with the segments. Where the two disagree the segments are
+//!   right, and the table is filled again ([`open`]).
+//!
+//! ```text
+//! table/                               sled, one for all collections; may be thrown away
+//! collections/<name>/MANIFEST          settings, and the segments in order; replaced atomically
+//! collections/<name>/segments/*.seg    the truth: append-only, every byte under a CRC-32C
+//! ```
+//!
+//! A record number is given once: ascending in the order of commits, so it is also the age. A
+//! record that is replaced gets a new number. Numbers that were never acknowledged may be given
+//! again after a crash.
+//!
+//! Locks, in the order in which they are taken: the writer, the checkpoint, the MANIFEST, the
+//! state. The state is held for look-ups in memory and in the table, never for a read or a write of
+//! a segment.
+
+mod block;
+mod checkpoint;
+mod commit;
+mod contents;
+mod files;
+mod format;
+mod hash;
+mod lookup;
+mod manifest;
+mod open;
+mod recent;
+mod replay;
+mod segment;
+mod table;
+mod tree;
+mod trees;
+mod wire;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+pub use files::{Lock, create_dir, exists, list, lock};
+pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
+pub use table::Table;
+
+use crate::code::{Codes, Width};
+use crate::error::{Error, Result};
+use crate::record::{Record, RecordId};
+
+/// How exactly a vector is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Precision {
+    /// Four bytes a number, as it was given.
+    F32,
+    /// Two bytes a number: 11 significant bits, up to 65,504.
+    F16,
+}
+
+impl Precision {
+    /// The bytes of a number.
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// One thing to do to a collection.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Operation {
+    /// Adds a record; one that has the same id is replaced.
+    Put {
+        /// The record.
+        record: Record,
+        /// How exactly its vector is kept.
+        vectors: Precision,
+    },
+    /// Removes the record with this id, if there is one.
+    Delete(RecordId),
+}
+
+/// What came of an operation; the numbers are those of records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The id was new.
+    Inserted(u64),
+    /// The id had a record, which is gone.
+    Replaced {
+        /// The record that was put.
+        new: u64,
+        /// The one that is gone.
+        old: u64,
+    },
+    /// The record is gone.
+    Deleted(u64),
+    /// There was no record to delete.
+    Missing,
+}
+
+/// Codes of live records, ascending by record number.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Live {
+    /// The record numbers.
+    pub numbers: Vec<u64>,
+    /// Their codes, in the same order.
+    pub codes: Codes,
+}
+
+impl Live {
+    /// No records yet.
+    fn new(width: Width) -> Self {
+        Self { numbers: Vec::new(), codes: Codes::new(width) }
+    }
+
+    /// Adds the code of a younger record.
+    fn push(&mut self, number: u64, words: &[u64]) -> Result<()> {
+        self.codes.push_words(words)?;
+        self.numbers.push(number);
+        Ok(())
+    }
+}
+
+/// What one sync made durable, net: a record that came and went at once is in neither list.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Committed {
+    /// New records that have a code.
+    pub added: Live,
+    /// Records that were there before and were replaced or deleted.
+    pub removed: Vec<u64>,
+}
+
+/// Sizes of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreStats {
+    /// Live records.
+    pub records: u64,
+    /// Records that were replaced or deleted and still take room in the segments.
+    pub dead: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// The bytes of this collection's blocks in the table.
+    pub table_bytes: u64,
+    /// Records below this number are in the table.
+    pub table_reach: u64,
+    /// Live records that are not in the table yet.
+    pub recent: u64,
+}
+
+/// The limits of a store; tests make them small.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// A segment that would grow beyond this is sealed.
+    segment_bytes: u64,
+    /// The most that one commit may hold, and the most that one sync waits for.
+    group_bytes: usize,
+    /// Records in memory from which on a checkpoint is due.
+    checkpoint_records: u64,
+    /// The bits of an id's hash that are used.
+    hash_mask: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            group_bytes: 64 << 20,
+            checkpoint_records: 256 << 10,
+            hash_mask: u64::MAX,
+        }
+    }
+}
+
+/// The records of one collection.
+///
+/// Any number of threads may read and write. A checkpoint runs when it is due, in a thread of its
+/// own, and once more when the store is dropped.
+///
+/// ```
+/// use nearbit::store::{Operation, Outcome, Precision, Store, Table};
+/// use nearbit::{Code, Payload, Record, RecordId, Width};
+///
+/// # let dir = tempfile::tempdir().map_err(nearbit::Error::io("create", "a directory"))?;
+/// # let dir = dir.path();
+/// let width = Width::new(16)?;
+/// let table = Table::open(&dir.join("table"))?;
+/// let store = Store::create(&dir.join("collections/moons"), b"settings", width, &table)?;
+///
+/// let id = RecordId::new("io")?;
+/// let record = Record {
+///     id: id.clone(),
+///     code: Some(Code::parse("0b0101010100000000", width)?),
+///     payload: Payload::from_json(r#"{"planet": "Jupiter"}"#)?,
+///     text: None,
+///     vector: None,
+/// };
+/// let put = Operation::Put { record: record.clone(), vectors: Precision::F32 };
+/// assert_eq!(store.commit(vec![put], |_| ())?, [Outcome::Inserted(0)]);
+/// drop(store);
+///
+/// let (store, live) = Store::open(&dir.join("collections/moons"), &table)?;
+/// assert_eq!(live.numbers, [0]);
+/// assert_eq!(store.get(&id)?, Some((0, record)));
+/// assert_eq!(store.within(&Code::zero(width), 4, 10)?, [(0, 4)]);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: Mutex<commit::Queue>,
+    /// Told when a round of the queue is over.
+    turn: Condvar,
+    /// Held by whoever writes; the bytes of a group on their way to the file.
+    writer: Mutex<Vec<u8>>,
+    /// The thread of the last checkpoint that was due.
+    checkpointer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the checkpoint's thread sees too.
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    width: Width,
+    settings: Vec<u8>,
+    hasher: hash::IdHasher,
+    limits: Limits,
+    table: Table,
+    trees: trees::Trees,
+    /// One checkpoint at a time.
+    checkpointing: Mutex<()>,
+    manifest: Mutex<manifest::Manifest>,
+    state: RwLock<State>,
+    /// Why writes are refused.
+    poison: OnceLock<String>,
+}
+
+/// Where everything is.
+#[derive(Debug)]
+struct State {
+    segments: segment::Segments,
+    /// What came since the last checkpoint began.
+    recent: recent::Recent,
+    /// What the running checkpoint merges into the table.
+    merging: Option<Arc<recent::Recent>>,
+    /// Records below this number are in the table.
+    reach: u64,
+    /// How often something moved from memory to the table, or back.
+    moves: u64,
+    /// Why the table cannot be believed, until it is filled again.
+    broken: Option<String>,
+}
+
+impl Store {
+    /// The settings that the collection was created with.
+    pub fn settings(&self) -> &[u8] {
+        &self.shared.settings
+    }
+
+    /// The width of every code.
+    pub fn width(&self) -> Width {
+        self.shared.width
+    }
+
+    /// The number of live records.
+    pub fn len(&self) -> u64 {
+        self.shared.state().segments.live()
+    }
+
+    /// Whether there is no live record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sizes.
+    pub fn stats(&self) -> StoreStats {
+        let state = self.shared.state();
+        let merging = state.merging.as_ref().map_or(0, |merging| merging.len());
+        StoreStats {
+            records: state.segments.live(),
+            dead: state.segments.dead(),
+            segments: state.segments.iter().count() as u64,
+            segment_bytes: state.segments.iter().map(|segment| segment.length).sum(),
+            table_bytes: self.shared.trees.bytes(),
+            table_reach: state.reach,
+            recent: (state.recent.len() + merging) as u64,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses writes from now on.
+    fn poison(&self, reason: impl ToString) {
+        let reason = self.poison.get_or_init(|| reason.to_string());
+        tracing::error!(collection = %self.dir.display(), reason, "writes are refused from now on");
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        self.poison.get().map_or(Ok(()), |reason| {
+            Err(Error::Unavailable {
+                what: format!("{} takes no more writes: {reason}", self.dir.display()),
+                hint: "reopen the collection when the cause is gone; reads go on".to_owned(),
+            })
+        })
+    }
+}
+
+/// Locks, also after a panic elsewhere: what is guarded here is whole at every step.
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bytes of the longest key: of a code of 1,024 bits.
+const MAX_KEY_BYTES: usize = Width::MAX / 8;
+
+/// The key of a code in the table: its packed bytes, put into `key`.
+fn code_key<'a>(words: &[u64], width: Width, key: &'a mut [u8; MAX_KEY_BYTES]) -> &'a [u8] {
+    for (bytes, word) in key.as_chunks_mut().0.iter_mut().zip(words) {
+        *bytes = word.to_be_bytes();
+    }
+    &key[..width.bytes()]
+}

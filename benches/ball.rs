@@ -1,0 +1,42 @@
+//! How long does a probe take for the whole ball of radius 0 to 3, and a scan for the same?
+//!
+//! `cargo bench --bench ball`
+//!
+//! One thread, a million codes of 32 and of 64 bits, spread in three ways; each measurement runs
+//! over 200 queries in turn.
+
+mod common;
+
+use std::hint::black_box;
+
+use common::Spread;
+use criterion::{Criterion, criterion_group, criterion_main};
+use nearbit::index::{Index, Plan, Query};
+
+fn ball(c: &mut Criterion) {
+    const ROWS: usize = 1_000_000;
+    for (bits, spread) in [32, 64].into_iter().flat_map(|bits| Spread::ALL.map(|s| (bits, s))) {
+        let (codes, queries) = spread.make(bits, ROWS, 200);
+        let index = Index::build(codes.width(), (0..ROWS as u64).collect(), codes);
+        let mut group = c.benchmark_group(format!("ball in 1M x {bits} bits, {spread:?}"));
+        for radius in 0..=3 {
+            for plan in [Plan::Probe, Plan::Scan] {
+                let mut queries = queries.iter().cycle();
+                group.bench_function(format!("radius {radius}, {}", plan.name()), |b| {
+                    b.iter(|| {
+                        let Some(code) = queries.next() else { return };
+                        black_box(index.search(&Query { plan, ..Query::within(code, radius) }));
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = common::quick();
+    targets = ball
+}
+criterion_main!(benches);

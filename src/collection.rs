@@ -1,0 +1,476 @@
+//! A collection: the one room where encoder, index and store meet.
+//!
+//! A write goes down the stairs: sources become codes, the store makes the group durable, the
+//! index shows it, the caller is told. A search goes up: the query becomes a code, the index
+//! finds record numbers, the store turns numbers into ids and payloads.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::code::{Code, Codes, Width};
+use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
+use crate::error::{Error, Result};
+use crate::index::{self, Index, Memory};
+use crate::record::{Hit, NewRecord, Record, RecordId, Source};
+use crate::search::{Answer, Query, Search, SearchStats};
+use crate::store::{Operation, Outcome, Precision, Store, StoreStats, Table};
+
+/// What a new collection is to be like. It cannot be changed later.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CollectionSettings {
+    /// What turns sources into codes.
+    pub encoder: EncoderSpec,
+    /// Whether texts are kept beside their codes, to be read back.
+    pub keep_text: bool,
+    /// Whether vectors are kept beside their codes, and how.
+    pub keep_vectors: KeepVectors,
+}
+
+impl CollectionSettings {
+    /// Settings with an encoder; texts are kept, vectors are not.
+    pub fn new(encoder: EncoderSpec) -> Self {
+        Self { encoder, keep_text: true, keep_vectors: KeepVectors::None }
+    }
+}
+
+/// Whether a collection keeps vectors beside their codes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepVectors {
+    /// Vectors are dropped once they are encoded.
+    #[default]
+    None,
+    /// Two bytes a number, about three decimal digits.
+    F16,
+    /// Four bytes a number, as given.
+    F32,
+}
+
+impl KeepVectors {
+    fn precision(self) -> Precision {
+        match self {
+            Self::F16 => Precision::F16,
+            Self::None | Self::F32 => Precision::F32,
+        }
+    }
+}
+
+/// A collection, described.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CollectionInfo {
+    /// The name.
+    pub name: String,
+    /// The width of its codes.
+    pub width: Width,
+    /// What turns sources into codes.
+    pub encoder: EncoderInfo,
+    /// Whether texts are kept.
+    pub keep_text: bool,
+    /// Whether vectors are kept.
+    pub keep_vectors: KeepVectors,
+    /// Records in it.
+    pub records: u64,
+    /// When it was created, in seconds since 1970.
+    pub created: u64,
+}
+
+/// One record of a group that was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upserted {
+    /// The record's id: the one that was given, or the one that was made.
+    pub id: RecordId,
+    /// Whether a record of that id was there before.
+    pub replaced: bool,
+}
+
+/// A page of records, oldest first.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where the next page goes on; `None` on the last.
+    pub next: Option<u64>,
+}
+
+/// What a collection takes on disk and in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// On disk.
+    pub store: StoreStats,
+    /// In memory.
+    pub index: Memory,
+}
+
+/// What the store keeps for a collection, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) encoder: EncoderInfo,
+    pub(crate) keep_text: bool,
+    pub(crate) keep_vectors: KeepVectors,
+    pub(crate) created: u64,
+}
+
+impl Settings {
+    pub(crate) fn new(settings: &CollectionSettings, encoder: EncoderInfo) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            encoder,
+            keep_text: settings.keep_text,
+            keep_vectors: settings.keep_vectors,
+            created: now.as_secs(),
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8], file: &Path) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|e| {
+            Error::damaged(file, None, format!("expected the collection's settings: {e}"))
+        })
+    }
+}
+
+/// A handle on one collection. Clones are cheap and share it; every method may be called from
+/// many threads at once, and no reader waits for a writer.
+#[derive(Clone)]
+pub struct Collection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    settings: Settings,
+    encoder: Encoder,
+    store: Store,
+    index: Index,
+    /// Set when the collection is deleted while handles on it are still about.
+    deleted: AtomicBool,
+}
+
+impl Collection {
+    /// Makes the folder of a new collection.
+    pub(crate) fn create(
+        folder: &Path,
+        settings: &Settings,
+        width: Width,
+        table: &Table,
+    ) -> Result<()> {
+        Store::create(folder, &settings.to_bytes(), width, table).map(drop)
+    }
+
+    /// Opens the collection in `folder`; `encoder` makes the encoder that its settings describe.
+    pub(crate) fn open(
+        name: &str,
+        folder: &Path,
+        table: &Table,
+        encoder: impl FnOnce(&EncoderInfo) -> Result<Encoder>,
+    ) -> Result<Self> {
+        let (store, live) = Store::open(folder, table)?;
+        let settings = Settings::from_bytes(store.settings(), folder)?;
+        let encoder = encoder(&settings.encoder)?;
+        let index = Index::build(store.width(), live.numbers, live.codes);
+        let deleted = AtomicBool::new(false);
+        let name = name.to_owned();
+        Ok(Self { inner: Arc::new(Inner { name, settings, encoder, store, index, deleted }) })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The width of every code in it.
+    pub fn width(&self) -> Width {
+        self.inner.encoder.width()
+    }
+
+    /// How it was made and how many records it holds.
+    pub fn info(&self) -> CollectionInfo {
+        let settings = &self.inner.settings;
+        CollectionInfo {
+            name: self.inner.name.clone(),
+            width: self.width(),
+            encoder: settings.encoder.clone(),
+            keep_text: settings.keep_text,
+            keep_vectors: settings.keep_vectors,
+            records: self.inner.store.len(),
+            created: settings.created,
+        }
+    }
+
+    /// Writes a group of records: all of them or, on an error, none. When it returns they are on
+    /// disk and every search sees them. A record whose id is there already is replaced, and is
+    /// then the youngest.
+    ///
+    /// # Errors
+    /// A source that the encoder does not take or an id that stands twice in the group, named as
+    /// `records[3].vector`; a store that refuses writes since one failed.
+    pub fn upsert(&self, records: Vec<NewRecord>) -> Result<Vec<Upserted>> {
+        self.check_alive()?;
+        let records: Vec<(RecordId, NewRecord)> = records
+            .into_iter()
+            .map(|mut r| (r.id.take().unwrap_or_else(RecordId::generate), r))
+            .collect();
+        check_distinct(&records)?;
+        let codes = self.encode(&records)?;
+        let ids: Vec<RecordId> = records.iter().map(|(id, _)| id.clone()).collect();
+        let operations = records
+            .into_iter()
+            .zip(codes)
+            .map(|((id, record), code)| self.put(id, record, code))
+            .collect();
+        let outcomes = self.commit(operations)?;
+        let replaced = |outcome: &Outcome| matches!(outcome, Outcome::Replaced { .. });
+        Ok(ids
+            .into_iter()
+            .zip(&outcomes)
+            .map(|(id, outcome)| Upserted { id, replaced: replaced(outcome) })
+            .collect())
+    }
+
+    /// Deletes records; says of each whether it was there.
+    ///
+    /// # Errors
+    /// A store that refuses writes since one failed.
+    pub fn delete(&self, ids: &[RecordId]) -> Result<Vec<bool>> {
+        self.check_alive()?;
+        let operations = ids.iter().cloned().map(Operation::Delete).collect();
+        let outcomes = self.commit(operations)?;
+        Ok(outcomes.iter().map(|outcome| !matches!(outcome, Outcome::Missing)).collect())
+    }
+
+    /// Reads records; `None` stands for an id that is not there.
+    ///
+    /// # Errors
+    /// Damaged bytes, or a disk that does not answer.
+    pub fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Record>>> {
+        self.check_alive()?;
+        ids.iter().map(|id| Ok(self.inner.store.get(id)?.map(|(_, record)| record))).collect()
+    }
+
+    /// A page of at most `limit` records, oldest first, after the place where another page ended.
+    ///
+    /// # Errors
+    /// Damaged bytes, or a disk that does not answer.
+    pub fn list(&self, after: Option<u64>, limit: usize) -> Result<Page> {
+        self.check_alive()?;
+        let found = self.inner.store.list(after, limit)?;
+        let next = found.last().filter(|_| found.len() == limit).map(|(number, _)| *number);
+        Ok(Page { records: found.into_iter().map(|(_, record)| record).collect(), next })
+    }
+
+    /// Finds the nearest records.
+    ///
+    /// # Errors
+    /// A query that the encoder does not take, an id that is not there, a deadline that passed.
+    pub fn search(&self, search: &Search) -> Result<Answer> {
+        self.check_alive()?;
+        let start = Instant::now();
+        let (code, itself) = self.query_code(&search.query)?;
+        let encoded = Instant::now();
+        let found = self.inner.index.search(&index::Query {
+            code: &code,
+            // One more, where the record that was asked about will be taken out again.
+            limit: search.limit.saturating_add(usize::from(itself.is_some())),
+            radius: search.radius,
+            plan: search.plan,
+            deadline: search.deadline,
+        });
+        if !found.complete {
+            return Err(Error::Timeout);
+        }
+        let searched = Instant::now();
+        let neighbours = found.neighbours.iter().filter(|n| Some(n.number) != itself);
+        let hits = neighbours
+            .take(search.limit)
+            .map(|n| self.hit(n.number, n.distance, search.payload))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Answer {
+            hits,
+            complete: found.complete,
+            stats: SearchStats {
+                plan: found.stats.plan,
+                kernel: found.stats.kernel,
+                radius: found.stats.radius,
+                probes: found.stats.probes,
+                compared: found.stats.compared,
+                encoding: encoded - start,
+                searching: searched - encoded,
+                reading: searched.elapsed(),
+            },
+        })
+    }
+
+    /// Answers many searches, on all cores.
+    ///
+    /// # Errors
+    /// The first error among them, its place preceded by `searches[3].`.
+    pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
+        searches
+            .par_iter()
+            .enumerate()
+            .map(|(i, search)| {
+                self.search(search).map_err(|e| e.within(&format!("searches[{i}].")))
+            })
+            .collect()
+    }
+
+    /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
+    /// the index in memory: the same hits in the same order.
+    ///
+    /// # Errors
+    /// A code of another width, damaged bytes, or a disk that does not answer.
+    pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
+        self.check_alive()?;
+        let found = self.inner.store.within(code, radius, limit)?;
+        found.into_iter().map(|(number, distance)| self.hit(number, distance, true)).collect()
+    }
+
+    /// The code that `source` would have here.
+    ///
+    /// # Errors
+    /// A source that the encoder does not take.
+    pub fn encode_one(&self, source: &Source) -> Result<Code> {
+        let codes = self.inner.encoder.encode(&[source]).map_err(|(_, error)| error)?;
+        codes.into_iter().next().ok_or_else(|| Error::invalid("query", "expected a source"))
+    }
+
+    /// The code of every record that has one, in no particular order.
+    pub fn codes(&self) -> Codes {
+        let snapshot = self.inner.index.snapshot();
+        let mut codes = Codes::with_capacity(snapshot.width(), snapshot.len());
+        for (_, words) in snapshot.rows() {
+            // The index holds codes of one width only.
+            let _ = codes.push_words(words);
+        }
+        codes
+    }
+
+    /// How many records stand in buckets of each size: bucket size -> number of buckets.
+    pub fn bucket_sizes(&self) -> BTreeMap<usize, usize> {
+        self.inner.index.snapshot().bucket_sizes()
+    }
+
+    /// What it takes on disk and in memory.
+    pub fn sizes(&self) -> Sizes {
+        Sizes { store: self.inner.store.stats(), index: self.inner.index.memory() }
+    }
+
+    /// Brings the hash table on disk up to date, so that the next open is quick. Nothing depends
+    /// on it: what was acknowledged is safe without.
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.check_alive()?;
+        self.inner.store.checkpoint()
+    }
+
+    /// Refuses everything from now on, because the files are about to be removed.
+    pub(crate) fn retire(&self) {
+        self.inner.deleted.store(true, Ordering::Release);
+        self.inner.store.retire();
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        if self.inner.deleted.load(Ordering::Acquire) {
+            return Err(Error::not_found("collection", self.name(), "it was deleted meanwhile"));
+        }
+        Ok(())
+    }
+
+    /// The code of each record that has a source.
+    fn encode(&self, records: &[(RecordId, NewRecord)]) -> Result<Vec<Option<Code>>> {
+        let with_source = records.iter().enumerate().filter_map(|(i, (_, r))| {
+            let source = r.source.as_ref()?;
+            Some((i, source))
+        });
+        let (rows, sources): (Vec<usize>, Vec<&Source>) = with_source.unzip();
+        let encoded = self
+            .inner
+            .encoder
+            .encode(&sources)
+            .map_err(|(i, error)| error.within(&format!("records[{}].", rows[i])))?;
+        let mut codes = vec![None; records.len()];
+        for (row, code) in rows.into_iter().zip(encoded) {
+            codes[row] = Some(code);
+        }
+        Ok(codes)
+    }
+
+    /// What the store is to keep of a record.
+    fn put(&self, id: RecordId, new: NewRecord, code: Option<Code>) -> Operation {
+        let settings = &self.inner.settings;
+        let mut record = Record { id, code, payload: new.payload, text: None, vector: None };
+        match new.source {
+            Some(Source::Text(text)) if settings.keep_text => record.text = Some(text),
+            Some(Source::Vector(vector)) if settings.keep_vectors != KeepVectors::None => {
+                record.vector = Some(vector);
+            }
+            _ => {}
+        }
+        Operation::Put { record, vectors: settings.keep_vectors.precision() }
+    }
+
+    /// Makes a group durable, then visible.
+    fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
+        let index = &self.inner.index;
+        self.inner.store.commit(operations, |committed| {
+            index.apply(&committed.added.numbers, &committed.added.codes, &committed.removed);
+        })
+    }
+
+    /// The query's code; and the record's number where the query is a stored record.
+    fn query_code(&self, query: &Query) -> Result<(Code, Option<u64>)> {
+        match query {
+            Query::Source(source) => {
+                self.encode_one(source).map(|code| (code, None)).map_err(|e| e.within("query."))
+            }
+            Query::Id(id) => {
+                let (number, record) = self.inner.store.get(id)?.ok_or_else(|| {
+                    Error::not_found("record", id.as_str(), "ask for an id that was stored")
+                })?;
+                let code = record.code.ok_or_else(|| {
+                    Error::invalid("query.id", format!("record {id} was stored without a source"))
+                })?;
+                Ok((code, Some(number)))
+            }
+        }
+    }
+
+    fn hit(&self, number: u64, distance: u32, payload: bool) -> Result<Hit> {
+        let record = self.inner.store.read(number)?.ok_or_else(|| {
+            let message = format!("the index has record number {number}, the store has not");
+            Error::damaged(self.name(), None, message)
+        })?;
+        let bits = self.width().bits() as f32;
+        Ok(Hit {
+            id: record.id,
+            distance,
+            score: 1.0 - distance as f32 / bits,
+            payload: payload.then_some(record.payload),
+        })
+    }
+}
+
+/// An error where an id stands twice: which of the two was meant cannot be known.
+fn check_distinct(records: &[(RecordId, NewRecord)]) -> Result<()> {
+    let mut rows = HashMap::with_capacity(records.len());
+    for (row, (id, _)) in records.iter().enumerate() {
+        if let Some(first) = rows.insert(id, row) {
+            return Err(Error::invalid(
+                format!("records[{row}].id"),
+                format!("{id} stands at records[{first}] too; send each id once in a group"),
+            ));
+        }
+    }
+    Ok(())
+}

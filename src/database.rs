@@ -1,0 +1,344 @@
+//! A database: named collections and models in one data directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::code::Width;
+use crate::collection::{Collection, CollectionSettings, Settings};
+use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::hyperplanes::Hyperplanes;
+use crate::store::{self, Lock, Store, Table};
+
+/// The longest name of a collection or model, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// A handle on one data directory. Clones are cheap and share it; the directory is locked until
+/// the last one is gone.
+///
+/// ```
+/// use nearbit::{CollectionSettings, Database, EncoderSpec, InputKind, NewRecord, Search, Width};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let dir = dir.path();
+/// let database = Database::open(dir)?;
+/// let notes = database.create_collection(
+///     "notes",
+///     &CollectionSettings::new(EncoderSpec::Hyperplanes {
+///         input: InputKind::Text,
+///         width: Width::new(64)?,
+///         seed: 0,
+///     }),
+/// )?;
+/// notes.upsert(vec![
+///     NewRecord::text("the far side of the moon").with_id("moon")?,
+///     NewRecord::text("a loaf of rye bread").with_id("bread")?,
+/// ])?;
+/// let answer = notes.search(&Search::text("the dark side of the moon").limit(1))?;
+/// assert_eq!(answer.hits[0].id.as_str(), "moon");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    table: Table,
+    /// Held while a collection is made or deleted too, so that a name is taken once.
+    collections: Mutex<BTreeMap<String, Collection>>,
+    /// Last, so that it is given back after everything else is closed.
+    _lock: Lock,
+}
+
+impl Database {
+    /// Opens the database in `dir`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// A directory that another process holds, that is no database, that a newer version wrote,
+    /// or whose segments are damaged.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        store::create_dir(dir)?;
+        let is_new = is_new(dir)?;
+        let lock = store::lock(dir)?;
+        if is_new {
+            store::create_format(dir)?;
+        } else {
+            store::check_format(dir)?;
+        }
+        store::create_dir(&dir.join("collections"))?;
+        store::create_dir(&dir.join("models"))?;
+        let table = Table::open(&dir.join("table"))?;
+        let database = Self {
+            inner: Arc::new(Inner {
+                dir: dir.to_path_buf(),
+                table,
+                collections: Mutex::default(),
+                _lock: lock,
+            }),
+        };
+        database.open_collections()?;
+        Ok(database)
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// Makes a collection.
+    ///
+    /// # Errors
+    /// A name that is taken or not allowed, or a model that is not there.
+    pub fn create_collection(
+        &self,
+        name: &str,
+        settings: &CollectionSettings,
+    ) -> Result<Collection> {
+        check_name("collection", name)?;
+        let mut collections = self.collections_locked();
+        if collections.contains_key(name) {
+            return Err(Error::Exists {
+                kind: "collection",
+                name: name.to_owned(),
+                hint: "choose another name or delete it first".to_owned(),
+            });
+        }
+        let (info, width) = self.describe(&settings.encoder)?;
+        let folder = self.collections_dir().join(name);
+        Collection::create(&folder, &Settings::new(settings, info), width, &self.inner.table)?;
+        let collection = self.open_collection(name, &folder)?;
+        collections.insert(name.to_owned(), collection.clone());
+        Ok(collection)
+    }
+
+    /// The collection of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        find(&self.collections_locked(), name)
+    }
+
+    /// Every collection, by name.
+    pub fn collections(&self) -> Vec<Collection> {
+        self.collections_locked().values().cloned().collect()
+    }
+
+    /// Deletes a collection and all its records for good. Handles on it refuse everything from
+    /// then on.
+    ///
+    /// # Errors
+    /// There is none, or the disk does not answer.
+    pub fn delete_collection(&self, name: &str) -> Result<()> {
+        let mut collections = self.collections_locked();
+        find(&collections, name)?.retire();
+        collections.remove(name);
+        Store::remove(&self.collections_dir().join(name), &self.inner.table)
+    }
+
+    /// Keeps a model under a name, as its next version, and returns `name@version`. A model whose
+    /// digest is there already under that name is not kept twice.
+    ///
+    /// # Errors
+    /// A name that is not allowed, or a disk that does not answer.
+    pub fn add_model(&self, name: &str, model: &Model) -> Result<String> {
+        check_name("model", name)?;
+        let _one_at_a_time = self.collections_locked();
+        let versions = self.versions(name)?;
+        for &version in &versions {
+            if Model::load(self.model_file(name, version))?.digest() == model.digest() {
+                return Ok(format!("{name}@{version}"));
+            }
+        }
+        let version = versions.last().map_or(1, |last| last + 1);
+        model.save(self.model_file(name, version))?;
+        Ok(format!("{name}@{version}"))
+    }
+
+    /// The model `name@version`, or the last version of `name`.
+    ///
+    /// # Errors
+    /// There is none, or its file is damaged.
+    pub fn model(&self, name: &str) -> Result<Model> {
+        let (name, version) = self.resolve_model(name)?;
+        Model::load(self.model_file(&name, version))
+    }
+
+    /// Every model, as `name@version`, by name and version.
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn models(&self) -> Result<Vec<String>> {
+        let models = self.model_versions()?;
+        Ok(models.into_iter().map(|(name, version)| format!("{name}@{version}")).collect())
+    }
+
+    fn collections_locked(&self) -> MutexGuard<'_, BTreeMap<String, Collection>> {
+        // The map is changed by single inserts and removes, so it is whole even after a panic.
+        self.inner.collections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn collections_dir(&self) -> PathBuf {
+        self.inner.dir.join("collections")
+    }
+
+    fn open_collections(&self) -> Result<()> {
+        for name in names(&self.collections_dir())? {
+            let folder = self.collections_dir().join(&name);
+            if Store::exists(&folder)? {
+                let collection = self.open_collection(&name, &folder)?;
+                self.collections_locked().insert(name, collection);
+            } else {
+                tracing::warn!(%name, "removing a collection that was half made or half deleted");
+                Store::remove(&folder, &self.inner.table)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_collection(&self, name: &str, folder: &Path) -> Result<Collection> {
+        Collection::open(name, folder, &self.inner.table, |info| self.encoder(info))
+    }
+
+    /// What a collection will remember of the encoder it is to have.
+    fn describe(&self, spec: &EncoderSpec) -> Result<(EncoderInfo, Width)> {
+        Ok(match spec {
+            EncoderSpec::Model(name) => {
+                let (name, version) = self.resolve_model(name)?;
+                let model = Model::load(self.model_file(&name, version))?;
+                let digest = model.digest().to_string();
+                (EncoderInfo::Model { name: format!("{name}@{version}"), digest }, model.width())
+            }
+            EncoderSpec::Hyperplanes { input, width, seed } => {
+                let (input, seed) = (*input, *seed);
+                (EncoderInfo::Hyperplanes { input, bits: width.bits(), seed }, *width)
+            }
+            EncoderSpec::Codes { width } => (EncoderInfo::Codes { bits: width.bits() }, *width),
+        })
+    }
+
+    /// The encoder that a collection remembers.
+    fn encoder(&self, info: &EncoderInfo) -> Result<Encoder> {
+        Ok(match info {
+            EncoderInfo::Model { name, digest } => {
+                let (plain, version) = self.resolve_model(name)?;
+                let file = self.model_file(&plain, version);
+                let model = Model::load(&file)?;
+                if model.digest().to_string() != *digest {
+                    return Err(Error::damaged(
+                        file,
+                        None,
+                        format!("expected the model with digest {digest}, got {}", model.digest()),
+                    ));
+                }
+                Encoder::Model(model)
+            }
+            EncoderInfo::Hyperplanes { input, bits, seed } => {
+                Encoder::Hyperplanes(Hyperplanes::new(*input, Width::new(*bits)?, *seed)?)
+            }
+            EncoderInfo::Codes { bits } => Encoder::Codes(Width::new(*bits)?),
+        })
+    }
+
+    fn model_file(&self, name: &str, version: u32) -> PathBuf {
+        self.inner.dir.join("models").join(format!("{name}@{version}.safetensors"))
+    }
+
+    /// Every (name, version) in the folder of models, ascending.
+    fn model_versions(&self) -> Result<Vec<(String, u32)>> {
+        let mut versions: Vec<(String, u32)> = names(&self.inner.dir.join("models"))?
+            .iter()
+            .filter_map(|file| {
+                let (name, version) = file.strip_suffix(".safetensors")?.rsplit_once('@')?;
+                Some((name.to_owned(), version.parse().ok()?))
+            })
+            .collect();
+        versions.sort();
+        Ok(versions)
+    }
+
+    /// The versions of a model, ascending.
+    fn versions(&self, name: &str) -> Result<Vec<u32>> {
+        let all = self.model_versions()?;
+        Ok(all.into_iter().filter(|(n, _)| n == name).map(|(_, version)| version).collect())
+    }
+
+    /// The name and version that `name` or `name@version` means.
+    fn resolve_model(&self, name: &str) -> Result<(String, u32)> {
+        let all = self.model_versions()?;
+        let wanted = |(n, version): &&(String, u32)| {
+            n == name || name.rsplit_once('@') == Some((n.as_str(), &version.to_string()))
+        };
+        all.iter().rfind(wanted).cloned().ok_or_else(|| {
+            let known: Vec<String> = all.iter().map(|(n, v)| format!("{n}@{v}")).collect();
+            Error::not_found("model", name, what_there_is(&known))
+        })
+    }
+}
+
+/// Whether `dir` is empty and may become a database; one that holds something else is refused.
+fn is_new(dir: &Path) -> Result<bool> {
+    if store::exists(&dir.join("FORMAT"))? {
+        return Ok(false);
+    }
+    // A crash between the two first steps leaves a lock alone.
+    let stranger = store::list(dir)?.into_iter().find(|path| !path.ends_with("LOCK"));
+    match stranger.as_deref().and_then(Path::file_name) {
+        None => Ok(true),
+        Some(stranger) => Err(Error::invalid(
+            dir.display().to_string(),
+            format!(
+                "expected a data directory, got one that holds other files, such as {}; name an \
+                 empty or a new directory",
+                stranger.display()
+            ),
+        )),
+    }
+}
+
+/// The names of what a directory holds, sorted; those that are not UTF-8 are none of ours.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    Ok(store::list(dir)?.into_iter().filter_map(name).collect())
+}
+
+fn find(collections: &BTreeMap<String, Collection>, name: &str) -> Result<Collection> {
+    collections.get(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = collections.keys().map(String::as_str).collect();
+        Error::not_found("collection", name, what_there_is(&names))
+    })
+}
+
+/// The way out where a name is not found.
+fn what_there_is(names: &[impl AsRef<str>]) -> String {
+    match names {
+        [] => "the database has none yet: create it first".to_owned(),
+        names => {
+            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+            format!("the database has {}", names.join(", "))
+        }
+    }
+}
+
+/// Names become names of files: letters, digits and `_ - .`, not beginning with a dot.
+fn check_name(kind: &'static str, name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.chars().all(allowed)
+        && !name.starts_with('.')
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        kind,
+        format!(
+            "expected a name of 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not \
+             beginning with '.', got {name:?}"
+        ),
+    ))
+}

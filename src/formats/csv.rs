@@ -1,0 +1,150 @@
+//! CSV and TSV: a header line with the names of the fields, then a row a record.
+//!
+//! Values stay text: `007` may be a number or a name, and only its owner knows. Quoting is
+//! RFC 4180's.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+
+use ::csv::{ByteRecord, ReaderBuilder};
+use serde_json::Value;
+
+use super::fields::{Fields, Object};
+use super::rows::{At, Parsed, ReadRows};
+use super::source::Source;
+use super::{MAX_ROW_BYTES, bad_row};
+use crate::error::{Error, Result};
+
+/// The rows of a file as objects.
+pub(super) struct Table {
+    name: Arc<str>,
+    reader: ::csv::Reader<Budget>,
+    header: Vec<String>,
+    row: ByteRecord,
+    /// The line on which the last row began, counted from 1.
+    pub line: u64,
+}
+
+impl Table {
+    /// Reads the header.
+    pub fn new(source: Source, delimiter: u8) -> Result<Self> {
+        let name = source.name.clone();
+        let reader = ReaderBuilder::new()
+            .delimiter(delimiter)
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(Budget { source, left: MAX_ROW_BYTES });
+        let row = ByteRecord::new();
+        let mut table = Self { name, reader, header: Vec::new(), row, line: 0 };
+        let header = match table.next_row()? {
+            Some(Ok(header)) => header,
+            Some(Err(error)) => return Err(error.within(&table.name)),
+            None => {
+                return Err(Error::invalid(&*table.name, "expected a header line, got nothing"));
+            }
+        };
+        for (i, field) in header.iter().enumerate() {
+            if header[..i].contains(field) {
+                let message = format!("the header names the field {field:?} twice");
+                return Err(Error::invalid(&*table.name, message));
+            }
+        }
+        table.header = header;
+        Ok(table)
+    }
+
+    /// The values of the next row.
+    fn next_row(&mut self) -> Result<Option<Result<Vec<String>>>> {
+        self.reader.get_mut().left = MAX_ROW_BYTES;
+        let line = self.reader.position().line();
+        let more = self.reader.read_byte_record(&mut self.row).map_err(|error| {
+            let place = format!("{}:{line}", self.name);
+            match error.into_kind() {
+                ::csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    let max = MAX_ROW_BYTES;
+                    let message =
+                        format!("expected a row of at most {max} bytes; is a quote open?");
+                    Error::invalid(place, message)
+                }
+                ::csv::ErrorKind::Io(error) => self.reader.get_ref().source.read_error(error),
+                other => Error::invalid(place, format!("{other:?}")),
+            }
+        })?;
+        if !more {
+            return Ok(None);
+        }
+        self.line = self.row.position().map_or(line, ::csv::Position::line);
+        let values = self.row.iter().enumerate().map(|(column, value)| {
+            std::str::from_utf8(value).map(str::to_owned).map_err(|_| {
+                bad_row(format!("expected UTF-8 text in column {column}; convert it with iconv"))
+            })
+        });
+        Ok(Some(values.collect()))
+    }
+
+    /// The next row, or what is wrong with it.
+    pub fn next_object(&mut self) -> Result<Option<Result<Object>>> {
+        let Some(values) = self.next_row()? else { return Ok(None) };
+        Ok(Some(values.and_then(|values| {
+            let (expected, got) = (self.header.len(), values.len());
+            if expected != got {
+                let message = format!("expected {expected} values as in the header, got {got}");
+                return Err(bad_row(message));
+            }
+            Ok(self.header.iter().cloned().zip(values.into_iter().map(Value::String)).collect())
+        })))
+    }
+
+    /// Bad input in this file as a whole.
+    pub fn invalid(&self, error: Error) -> Error {
+        match error {
+            Error::Invalid { message, .. } => Error::invalid(&*self.name, message),
+            other => other,
+        }
+    }
+}
+
+/// Reads no more for one row than a row may have, so that an open quote does not pull the whole
+/// file into memory.
+struct Budget {
+    source: Source,
+    left: usize,
+}
+
+impl Read for Budget {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let buffered = self.source.reader.fill_buf()?;
+        let n = buffered.len().min(buffer.len()).min(self.left);
+        buffer[..n].copy_from_slice(&buffered[..n]);
+        self.source.reader.consume(n);
+        self.left -= n;
+        Ok(n)
+    }
+}
+
+/// The rows of a file as records.
+pub(super) struct CsvRows {
+    table: Table,
+    fields: Fields,
+}
+
+impl CsvRows {
+    pub fn new(source: Source, delimiter: u8, fields: Fields) -> Result<Self> {
+        Ok(Self { table: Table::new(source, delimiter)?, fields })
+    }
+}
+
+impl ReadRows for CsvRows {
+    fn next_row(&mut self) -> Result<Option<Parsed>> {
+        let Some(object) = self.table.next_object()? else { return Ok(None) };
+        let at = At::Line(self.table.line);
+        let row = match object {
+            Ok(object) => self.fields.split(object).map_err(|e| self.table.invalid(e))?,
+            Err(error) => Err(error),
+        };
+        Ok(Some(Parsed { at, row }))
+    }
+}

@@ -1,0 +1,94 @@
+//! What is asked of the index, and what it answers.
+
+use std::time::Instant;
+
+use crate::code::Code;
+
+/// Which records to find, and how.
+///
+/// The plain forms are [`Index::nearest`] and [`Index::within`].
+///
+/// [`Index::nearest`]: super::Index::nearest
+/// [`Index::within`]: super::Index::within
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The code to find the neighbours of.
+    pub code: &'a Code,
+    /// At most this many of them, the nearest; `usize::MAX` for no limit.
+    pub limit: usize,
+    /// Only those at most this far away, in bits; `None` for any distance.
+    pub radius: Option<u32>,
+    /// How to look.
+    pub plan: Plan,
+    /// When to stop looking and give what was found so far.
+    pub deadline: Option<Instant>,
+}
+
+impl<'a> Query<'a> {
+    /// The `limit` nearest, at any distance.
+    pub fn nearest(code: &'a Code, limit: usize) -> Self {
+        Self { code, limit, radius: None, plan: Plan::Auto, deadline: None }
+    }
+
+    /// The whole ball of `radius` bits.
+    pub fn within(code: &'a Code, radius: u32) -> Self {
+        Self { radius: Some(radius), ..Self::nearest(code, usize::MAX) }
+    }
+}
+
+/// A way to find neighbours. All give the same answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// The one that should cost least: it probes, and scans once probing on would cost more.
+    Auto,
+    /// Look into the slots of the hash table, from the query's own outwards, ring by ring.
+    Probe,
+    /// Compare the query with every code.
+    Scan,
+}
+
+impl Plan {
+    /// The name: `auto`, `probe` or `scan`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Probe => "probe",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+/// A record that was found. Neighbours are ordered by distance, then older first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Neighbour {
+    /// The Hamming distance from the query, in bits.
+    pub distance: u32,
+    /// The record's number.
+    pub number: u64,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Nearest first, older before newer at one distance.
+    pub neighbours: Vec<Neighbour>,
+    /// False where the deadline passed first: there may be nearer ones.
+    pub complete: bool,
+    /// How they were found.
+    pub stats: Stats,
+}
+
+/// How an answer was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// The plan that gave the answer: `Probe` or `Scan`.
+    pub plan: Plan,
+    /// The kernel that compared the codes.
+    pub kernel: &'static str,
+    /// Every code at most this far from the query was compared with it, in bits.
+    pub radius: u32,
+    /// Slots of the hash table that were looked into, also where a scan followed.
+    pub probes: u64,
+    /// Codes that were compared with the query; equal ones count once.
+    pub compared: u64,
+}

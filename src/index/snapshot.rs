@@ -1,0 +1,155 @@
+//! One state of the index: it never changes, so a reader that holds it sees whole groups only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::delta::Delta;
+use super::kernel::Kernel;
+use super::query::{Answer, Query};
+use super::sealed::Sealed;
+use super::search;
+use super::tombstones::Tombstones;
+use crate::code::{Codes, Width};
+
+/// All records as they were at one moment. A clone is cheap and shares everything.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub(super) kernel: Kernel,
+    pub(super) sealed: Arc<Sealed>,
+    /// The ages of the dead in the sealed part.
+    pub(super) dead: Tombstones,
+    pub(super) delta: Delta,
+}
+
+/// The bytes that a snapshot holds, by part.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Memory {
+    /// The sealed codes, each once.
+    pub codes: usize,
+    /// The record numbers, and the way to them from a code.
+    pub numbers: usize,
+    /// The slots of the hash table.
+    pub table: usize,
+    /// Codes and numbers of recent records.
+    pub delta: usize,
+    /// Which records are dead.
+    pub tombstones: usize,
+}
+
+impl Memory {
+    /// All parts together.
+    pub fn total(&self) -> usize {
+        self.codes + self.numbers + self.table + self.delta + self.tombstones
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(kernel: Kernel, sealed: Sealed) -> Self {
+        let (dead, delta) = Default::default();
+        Self { kernel, sealed: Arc::new(sealed), dead, delta }
+    }
+
+    /// The width of every code.
+    pub fn width(&self) -> Width {
+        self.sealed.width()
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.sealed.len() - self.dead.count() + self.delta.len() - self.delta.dead().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Finds the neighbours of a code.
+    ///
+    /// # Panics
+    /// Where the query's code has another width: such codes have no distance.
+    pub fn search(&self, query: &Query<'_>) -> Answer {
+        assert_eq!(query.code.width(), self.width(), "codes of two widths have no distance");
+        search::search(self, query)
+    }
+
+    /// The number of each record and the words of its code, in no order that means anything.
+    pub fn rows(&self) -> impl Iterator<Item = (u64, &[u64])> {
+        let sealed = self.sealed.iter().flat_map(move |(code, ages)| {
+            let live = ages.iter().filter(|&&age| !self.dead.contains(age as usize));
+            live.map(move |&age| (self.sealed.number(age), code))
+        });
+        sealed.chain(self.delta.live_from(0))
+    }
+
+    /// How many codes are shared by exactly so many records, by that number.
+    ///
+    /// So the sum of the values is the number of different codes, and the last key is the size of
+    /// the largest bucket.
+    pub fn bucket_sizes(&self) -> BTreeMap<usize, usize> {
+        let mut recent: HashMap<&[u64], usize> = HashMap::new();
+        for (_, code) in self.delta.live_from(0) {
+            *recent.entry(code).or_default() += 1;
+        }
+        let mut sizes = BTreeMap::new();
+        for (code, ages) in self.sealed.iter() {
+            let live = ages.iter().filter(|&&age| !self.dead.contains(age as usize)).count();
+            let size = live + recent.remove(code).unwrap_or(0);
+            if size > 0 {
+                *sizes.entry(size).or_default() += 1;
+            }
+        }
+        for size in recent.into_values() {
+            *sizes.entry(size).or_default() += 1;
+        }
+        sizes
+    }
+
+    /// The bytes held.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            codes: self.sealed.code_memory(),
+            numbers: self.sealed.number_memory(),
+            table: self.sealed.table_memory(),
+            delta: self.delta.memory(),
+            tombstones: self.dead.memory() + self.delta.dead().memory(),
+        }
+    }
+
+    /// Applies one group: what is added may be removed in the same group.
+    pub(super) fn apply(&mut self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
+        self.delta.append(numbers, codes.as_words());
+        removed.iter().for_each(|&number| self.remove(number));
+    }
+
+    /// Buries a record wherever it is, if it is anywhere.
+    pub(super) fn remove(&mut self, number: u64) {
+        match self.sealed.age(number) {
+            Some(age) => self.dead.insert(age),
+            None => self.delta.remove(number),
+        }
+    }
+
+    /// The same records, all of them sealed.
+    pub(super) fn folded(&self) -> Self {
+        let sealed = self.sealed.by_age().filter(|&(age, _)| !self.dead.contains(age as usize));
+        let sealed = sealed.map(|(age, code)| (self.sealed.number(age), code));
+
+        let mut numbers = Vec::with_capacity(self.len());
+        let mut words = Vec::with_capacity(self.len() * self.width().words());
+        for (number, code) in sealed.chain(self.delta.live_from(0)) {
+            numbers.push(number);
+            words.extend_from_slice(code);
+        }
+        Self::new(self.kernel, Sealed::build(self.width(), numbers, &words))
+    }
+
+    /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups
+    /// that removed the records `removed`, among others of their own.
+    pub(super) fn catch_up(&mut self, then: &Self, now: &Self, removed: &[u64]) {
+        for (number, code) in now.delta.live_from(then.delta.len()) {
+            self.delta.append(&[number], code);
+        }
+        removed.iter().for_each(|&number| self.remove(number));
+    }
+}

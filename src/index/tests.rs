@@ -1,0 +1,391 @@
+//! The index against the simplest true version: compare the query with every record, sort, cut.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+/// Widths around every boundary: of a byte, a word, the widths that kernels are made for.
+pub(super) fn widths() -> Vec<Width> {
+    [1, 7, 8, 31, 32, 63, 64, 65, 127, 128, 192, 256, 512, 576, 1000, 1024]
+        .into_iter()
+        .map(|bits| Width::new(bits).unwrap())
+        .collect()
+}
+
+/// `rows` codes, each a few bits from one of `groups` centers, so that many are near and equal.
+/// The centers do not depend on the seed.
+pub(super) fn random_codes(width: Width, rows: usize, groups: usize, seed: u64) -> Codes {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let centers: Vec<Code> = (0..groups).map(|_| random_code(width, &mut rng)).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut codes = Codes::new(width);
+    for _ in 0..rows {
+        let center = &centers[rng.random_range(0..groups)];
+        codes.push(&disturbed(center, 4, &mut rng)).unwrap();
+    }
+    codes
+}
+
+/// The same cases at every run.
+pub(super) fn fixed(seed: u64, cases: u32) -> ProptestConfig {
+    let (rng_seed, failure_persistence) = (RngSeed::Fixed(seed), None);
+    ProptestConfig { rng_seed, cases, failure_persistence, ..Default::default() }
+}
+
+fn random_code(width: Width, rng: &mut impl Rng) -> Code {
+    let mut code = Code::zero(width);
+    (0..width.bits()).filter(|_| rng.random()).for_each(|bit| code.flip(bit));
+    code
+}
+
+/// `code` with 0 to `flips` bits flipped.
+fn disturbed(code: &Code, flips: usize, rng: &mut impl Rng) -> Code {
+    let mut code = code.clone();
+    for _ in 0..rng.random_range(0..=flips) {
+        code.flip(rng.random_range(0..code.width().bits()));
+    }
+    code
+}
+
+/// An index, and what must be in it.
+struct Pair {
+    index: Index,
+    records: BTreeMap<u64, Code>,
+    next: u64,
+}
+
+impl Pair {
+    fn new(width: Width) -> Self {
+        Self { index: Index::new(width), records: BTreeMap::new(), next: 1 }
+    }
+
+    fn built(codes: &Codes) -> Self {
+        let numbers: Vec<u64> = (0..codes.len() as u64).map(|i| 10 + 3 * i).collect();
+        let records = numbers.iter().zip(0..).map(|(&n, i)| (n, codes.get(i))).collect();
+        let index = Index::build(codes.width(), numbers, codes.clone());
+        Self { index, records, next: 10 + 3 * codes.len() as u64 }
+    }
+
+    fn apply(&mut self, codes: &Codes, removed: &[u64]) {
+        let numbers: Vec<u64> = (self.next..).take(codes.len()).collect();
+        self.index.apply(&numbers, codes, removed);
+        self.next += codes.len() as u64;
+        self.records.extend(numbers.iter().zip(0..).map(|(&n, i)| (n, codes.get(i))));
+        removed.iter().for_each(|number| drop(self.records.remove(number)));
+    }
+
+    fn expected(&self, query: &Query<'_>) -> Vec<Neighbour> {
+        let mut all: Vec<Neighbour> = self
+            .records
+            .iter()
+            .map(|(&number, code)| Neighbour { distance: code.distance(query.code), number })
+            .filter(|found| query.radius.is_none_or(|radius| found.distance <= radius))
+            .collect();
+        all.sort();
+        all.truncate(query.limit);
+        all
+    }
+
+    /// Every plan on every kernel gives what is expected.
+    fn check(&self, code: &Code, limit: usize, radius: Option<u32>) {
+        let mut query = Query { limit, radius, ..Query::nearest(code, 0) };
+        let expected = self.expected(&query);
+        let mut snapshot = Snapshot::clone(&self.index.snapshot());
+        assert_eq!(snapshot.len(), self.records.len());
+        for kernel in Kernel::available() {
+            snapshot.kernel = kernel;
+            for plan in [Plan::Auto, Plan::Probe, Plan::Scan] {
+                query.plan = plan;
+                let answer = snapshot.search(&query);
+                let at = format!("{} {kernel:?} {plan:?} {limit} {radius:?}", code.width());
+                assert_eq!(answer.neighbours, expected, "{at}");
+                assert!(answer.complete, "{at}");
+                assert_eq!(answer.stats.kernel, kernel.name());
+                assert!(answer.stats.plan != Plan::Auto, "{at}");
+            }
+        }
+    }
+
+    /// All limits and radii at which something changes, around some of the codes.
+    fn check_edges(&self, queries: &[Code]) {
+        let (n, bits) = (self.records.len(), self.index.width().bits() as u32);
+        for code in queries {
+            for limit in [0, 1, 2, 10, n.saturating_sub(1), n, n + 1, usize::MAX] {
+                for radius in [None, Some(0), Some(1), Some(3), Some(bits), Some(bits + 1)] {
+                    self.check(code, limit, radius);
+                }
+            }
+        }
+    }
+
+    fn check_contents(&self) {
+        let snapshot = self.index.snapshot();
+        let mut rows: Vec<(u64, Vec<u64>)> =
+            snapshot.rows().map(|(number, words)| (number, words.to_vec())).collect();
+        rows.sort();
+        let expected: Vec<(u64, Vec<u64>)> =
+            self.records.iter().map(|(&number, code)| (number, code.words().to_vec())).collect();
+        assert_eq!(rows, expected);
+
+        let mut buckets: BTreeMap<&Code, usize> = BTreeMap::new();
+        self.records.values().for_each(|code| *buckets.entry(code).or_default() += 1);
+        let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+        buckets.values().for_each(|&size| *sizes.entry(size).or_default() += 1);
+        assert_eq!(snapshot.bucket_sizes(), sizes);
+    }
+}
+
+#[test]
+fn every_plan_and_kernel_finds_what_the_oracle_finds_at_every_edge() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for width in widths() {
+        for (rows, groups) in [(0, 1), (1, 1), (60, 1), (300, 4), (300, 150)] {
+            let mut pair = Pair::built(&random_codes(width, rows, groups, 2));
+            let near = pair.records.values().next().cloned().unwrap_or(Code::zero(width));
+            let queries = [disturbed(&near, 3, &mut rng), random_code(width, &mut rng)];
+            pair.check_edges(&queries);
+
+            // The same with a third of the sealed dead, and some recent rows, one of them dead.
+            let mut removed: Vec<u64> = pair.records.keys().copied().step_by(3).collect();
+            removed.push(pair.next + 1);
+            pair.apply(&random_codes(width, 20, 3, 3), &removed);
+            pair.check_edges(&queries[..1]);
+            pair.check_contents();
+        }
+    }
+}
+
+#[test]
+fn equal_codes_come_oldest_first_and_cost_one_comparison() {
+    let width = Width::new(64).unwrap();
+    let mut codes = random_codes(width, 5000, 1, 1);
+    let query = codes.get(0);
+    (0..45_000).for_each(|_| codes.push(&query).unwrap());
+    let pair = Pair::built(&codes);
+    for limit in [1, 10, 2000, 44_000] {
+        pair.check(&query, limit, None);
+    }
+    let scan = Query { plan: Plan::Scan, ..Query::nearest(&query, 10) };
+    assert!(pair.index.search(&scan).stats.compared <= 5000);
+}
+
+#[test]
+fn ties_at_the_last_place_go_to_the_older_whatever_the_order_of_the_codes() {
+    // 4,096 different codes at one distance of the query: the numbers alone decide.
+    let width = Width::new(128).unwrap();
+    let query = random_code(width, &mut ChaCha8Rng::seed_from_u64(9));
+    let mut ring: Vec<Code> = query.ring(2).take(4096).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    for i in (1..ring.len()).rev() {
+        ring.swap(i, rng.random_range(0..=i));
+    }
+    let mut codes = Codes::new(width);
+    ring.iter().for_each(|code| codes.push(code).unwrap());
+    let pair = Pair::built(&codes);
+    for limit in [1, 7, 100, 1500, 4095] {
+        pair.check(&query, limit, None);
+        pair.check(&query, limit, Some(2));
+        pair.check(&query, limit, Some(1));
+    }
+}
+
+#[test]
+fn larger_collections_too() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for (bits, groups) in [(32, 50), (64, 50), (64, 40_000), (128, 200)] {
+        let codes = random_codes(Width::new(bits).unwrap(), 40_000, groups, 8);
+        let pair = Pair::built(&codes);
+        for i in 0..6 {
+            let code = disturbed(&codes.get(i * 6000), 5, &mut rng);
+            pair.check(&code, 10, None);
+            pair.check(&code, 1000, None);
+            pair.check(&code, usize::MAX, Some(3));
+        }
+    }
+}
+
+#[test]
+fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
+    let codes = random_codes(Width::new(64).unwrap(), 40_000, 10_000, 8);
+    let pair = Pair::built(&codes);
+    let code = codes.get(17);
+    assert_eq!(pair.index.search(&Query::within(&code, 1)).stats.plan, Plan::Probe);
+    let far = pair.index.search(&Query::within(&code, 20));
+    assert_eq!(far.stats.plan, Plan::Scan);
+    assert!(far.stats.probes < 20_000, "{:?}", far.stats);
+}
+
+#[test]
+fn a_deadline_ends_the_search_and_the_answer_says_so() {
+    let codes = random_codes(Width::new(64).unwrap(), 5000, 100, 8);
+    let mut pair = Pair::built(&codes);
+    pair.apply(&random_codes(codes.width(), 100, 1, 2), &[]);
+    let code = codes.get(3);
+    for plan in [Plan::Auto, Plan::Probe, Plan::Scan] {
+        let query = Query { plan, ..Query::nearest(&code, 10) };
+        let past = Query { deadline: Some(Instant::now()), ..query };
+        let answer = pair.index.search(&past);
+        assert!(!answer.complete && answer.neighbours.is_empty(), "{answer:?}");
+        let later = Query { deadline: Some(Instant::now() + Duration::from_secs(600)), ..query };
+        assert_eq!(pair.index.search(&later), pair.index.search(&query));
+    }
+}
+
+#[test]
+fn a_large_delta_is_folded_by_itself() {
+    let width = Width::new(64).unwrap();
+    let mut pair = Pair::new(width);
+    for seed in 0..20 {
+        let removed: Vec<u64> = pair.records.keys().copied().step_by(5).take(300).collect();
+        pair.apply(&random_codes(width, 2000, 500, seed), &removed);
+    }
+    let codes = random_codes(width, 3, 1, 1);
+    pair.check(&codes.get(0), 10, None);
+    pair.index.fold();
+    pair.check(&codes.get(1), 10, None);
+    pair.check_contents();
+    let memory = pair.index.memory();
+    assert_eq!((memory.delta, memory.tombstones), (0, 0));
+    assert!(memory.codes > 0 && memory.numbers > 0 && memory.table > 0);
+}
+
+#[test]
+fn a_group_that_is_refused_changes_nothing() {
+    let width = Width::new(9).unwrap();
+    let index = Index::new(width);
+    index.apply(&[5], &random_codes(width, 1, 1, 1), &[]);
+    let bad = |numbers: &[u64], codes: Codes| {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            index.apply(numbers, &codes, &[5]);
+        }));
+        assert!(result.is_err());
+    };
+    bad(&[5], random_codes(width, 1, 1, 1));
+    bad(&[7, 6], random_codes(width, 2, 1, 1));
+    bad(&[6], random_codes(width, 2, 1, 1));
+    bad(&[6], random_codes(Width::new(10).unwrap(), 1, 1, 1));
+    assert_eq!(index.len(), 1);
+    index.apply(&[6], &random_codes(width, 1, 1, 1), &[5, 77]);
+    assert_eq!(index.len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many new records; then those of these places among the living, new ones included, go.
+    Apply(usize, Vec<prop::sample::Index>),
+    Fold,
+    Ask(usize, Option<u32>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..40, prop::collection::vec(any::<prop::sample::Index>(), 0..15))
+            .prop_map(|(added, removed)| Step::Apply(added, removed)),
+        1 => Just(Step::Fold),
+        3 => (0usize..60, prop::option::of(0u32..40)).prop_map(|(k, r)| Step::Ask(k, r)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(fixed(2, 96))]
+
+    #[test]
+    fn groups_and_folds_in_any_order_agree_with_the_oracle(
+        width in prop::sample::select(widths()),
+        seed: u64,
+        groups in 1usize..20,
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
+        let mut pair = Pair::new(width);
+        for (i, step) in (0..).zip(steps) {
+            let seed = u64::wrapping_add(seed, i);
+            match step {
+                Step::Apply(added, removed) => {
+                    let codes = random_codes(width, added, groups, seed);
+                    let mut living: Vec<u64> = pair.records.keys().copied().collect();
+                    living.extend((pair.next..).take(added));
+                    let removed: Vec<u64> = match living.is_empty() {
+                        true => vec![3],
+                        false => removed.iter().map(|place| *place.get(&living)).collect(),
+                    };
+                    pair.apply(&codes, &removed);
+                }
+                Step::Fold => pair.index.fold(),
+                Step::Ask(limit, radius) => {
+                    let code = random_codes(width, 1, groups, seed).get(0);
+                    pair.check(&code, limit, radius);
+                }
+            }
+        }
+        pair.check_contents();
+    }
+}
+
+/// A writer replaces every record again and again, always by one with the same code, in groups of
+/// two, while folds run. Whoever asks for a code must find exactly one record: never none, never
+/// the old beside the new.
+#[test]
+fn readers_see_whole_groups_only() {
+    const RECORDS: u64 = 64;
+    let width = Width::new(64).unwrap();
+    let mut codes = Codes::new(width);
+    // 65 bits apart would not fit; multiples of an odd constant differ, and that is enough.
+    (0..RECORDS).for_each(|i| codes.push_words(&[i.wrapping_mul(0x9e37_79b9_7f4a_7c15)]).unwrap());
+    let index = Index::build(width, (0..RECORDS).collect(), codes.clone());
+    let done = AtomicBool::new(false);
+
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|reader| {
+                let (index, codes, done) = (&index, &codes, &done);
+                scope.spawn(move || {
+                    let mut asked = 0u64;
+                    while !done.load(Ordering::Relaxed) || asked == 0 {
+                        let row = ((asked * 7 + reader) % RECORDS) as usize;
+                        let found = index.within(&codes.get(row), 0);
+                        assert_eq!(found.len(), 1, "{found:?}");
+                        assert_eq!(found[0].number % RECORDS, row as u64);
+                        assert_eq!(index.len(), RECORDS as usize);
+                        asked += 1;
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                index.fold();
+            }
+        });
+        for round in 1..=200 {
+            for i in (0..RECORDS).step_by(2) {
+                let mut pair = Codes::new(width);
+                [i, i + 1].iter().for_each(|&i| pair.push(&codes.get(i as usize)).unwrap());
+                let new = round * RECORDS + i;
+                let old = new - RECORDS;
+                index.apply(&[new, new + 1], &pair, &[old, old + 1]);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+    index.fold();
+    assert_eq!(index.len(), RECORDS as usize);
+}
+
+#[test]
+fn an_index_may_go_while_a_fold_is_under_way() {
+    let width = Width::new(64).unwrap();
+    let index = Index::new(width);
+    let codes = random_codes(width, 2 * FOLD_ROWS, 100, 1);
+    index.apply(&(0..codes.len() as u64).collect::<Vec<_>>(), &codes, &[]);
+    let snapshot = index.snapshot();
+    drop(index);
+    assert_eq!(snapshot.len(), codes.len());
+}

@@ -1,0 +1,295 @@
+//! From features to codes with a trained network: only its encoder, only forward, without candle.
+//!
+//! A row's values must not depend on the rows beside it: a record encoded in a batch of 10,000 and
+//! the same text asked for alone must agree in every bit. A general matrix product does not promise
+//! that, since it may sum in another order for another shape. So the product here sums `x[k] w[k]`
+//! over k = 0, 1, 2, ... for every output, with one rounding after each multiplication and each
+//! addition, whatever the blocks; blocks only decide what stays in registers. The plain version of a
+//! dense layer is
+//!
+//! ```text
+//! for j in outputs { y[j] = b[j]; for k in inputs { y[j] += x[k] * w[k][j] } }
+//! ```
+//!
+//! and since IEEE says what every one of these operations gives, it gives the same on every machine
+//! (tanh, sigmoid and GELU in hidden layers come from the platform's library and may differ between
+//! machines, never between batches). A sparse first layer leaves out the k where `x[k]` is zero.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::options::Activation;
+use crate::input::{Features, Matrix, Sparse};
+
+/// Outputs of a layer that are computed together: two AVX2 registers, one AVX-512 register.
+const LANES: usize = 16;
+/// Rows that are computed together, to read a weight once for all of them.
+const ROWS: usize = 4;
+/// Rows that a thread takes through all layers at a time; their values stay in its cache.
+const BLOCK: usize = 64;
+
+/// The weights of one layer as they stand in a model file.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Weights {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Shape (inputs, outputs), row after row.
+    pub weight: Vec<f32>,
+    /// Shape (outputs).
+    pub bias: Vec<f32>,
+    pub activation: Activation,
+}
+
+/// A trained encoder.
+pub(super) struct Encoder {
+    first: First,
+    rest: Vec<Dense>,
+    bits: usize,
+}
+
+/// The first layer is laid out for what comes in.
+enum First {
+    Dense(Dense),
+    Sparse(Weights),
+}
+
+impl Encoder {
+    /// An encoder of `layers`, at least one, each with as many inputs as the one before has outputs.
+    pub fn new(first: Weights, rest: Vec<Weights>, sparse: bool) -> Self {
+        let bits = rest.last().unwrap_or(&first).outputs;
+        let first = if sparse { First::Sparse(first) } else { First::Dense(Dense::new(&first)) };
+        Self { first, rest: rest.iter().map(Dense::new).collect(), bits }
+    }
+
+    /// The values before the code's sigmoid, shape (rows, bits): a bit is 1 where its value is
+    /// above 0. `features` are of the kind and the columns that the encoder was made for.
+    pub fn values(&self, features: &Features) -> Matrix {
+        let rows = features.rows();
+        let mut values = vec![0.0; rows * self.bits];
+        let blocks = values.par_chunks_mut(BLOCK * self.bits).enumerate();
+        if rows <= BLOCK {
+            // One query: waking threads up costs more than the work.
+            self.block(features, 0, &mut values);
+        } else {
+            blocks.for_each(|(block, values)| self.block(features, block * BLOCK, values));
+        }
+        Matrix::new(rows, self.bits, values)
+    }
+
+    /// The values of the rows from `start` on, as many as `out` has room for.
+    fn block(&self, features: &Features, start: usize, out: &mut [f32]) {
+        let rows = out.len() / self.bits;
+        let mut x = match (&self.first, features) {
+            (First::Sparse(weights), Features::Sparse(sparse)) => {
+                gather(weights, sparse, start, rows)
+            }
+            (First::Dense(layer), Features::Dense(dense)) => {
+                let cols = dense.cols();
+                layer.apply(&dense.values()[start * cols..(start + rows) * cols])
+            }
+            // The feature pipeline and the layout come from one file and agree in kind.
+            _ => vec![0.0; out.len()],
+        };
+        for layer in &self.rest {
+            x = layer.apply(&x);
+        }
+        out.copy_from_slice(&x);
+    }
+}
+
+/// A layer whose weights stand in panels of `LANES` outputs: panel p holds, input after input, the
+/// weights of outputs 16 p .. 16 p + 16, filled up with zeros.
+struct Dense {
+    inputs: usize,
+    outputs: usize,
+    panels: Vec<[f32; LANES]>,
+    /// One entry a panel.
+    bias: Vec<[f32; LANES]>,
+    activation: Activation,
+}
+
+impl Dense {
+    fn new(weights: &Weights) -> Self {
+        let &Weights { inputs, outputs, activation, .. } = weights;
+        let lanes = |row: &[f32], panel: usize| -> [f32; LANES] {
+            std::array::from_fn(|lane| row.get(panel * LANES + lane).copied().unwrap_or(0.0))
+        };
+        let panels = 0..outputs.div_ceil(LANES);
+        Self {
+            inputs,
+            outputs,
+            panels: panels
+                .clone()
+                .flat_map(|p| weights.weight.chunks_exact(outputs).map(move |row| lanes(row, p)))
+                .collect(),
+            bias: panels.map(|p| lanes(&weights.bias, p)).collect(),
+            activation,
+        }
+    }
+
+    /// `act(x w + b)`, row after row.
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; x.len() / self.inputs * self.outputs];
+        let mut x_blocks = x.chunks_exact(ROWS * self.inputs);
+        let mut y_blocks = out.chunks_exact_mut(ROWS * self.outputs);
+        let arch = Arch::new();
+        for (x, y) in x_blocks.by_ref().zip(y_blocks.by_ref()) {
+            arch.dispatch(|| self.rows::<ROWS>(x, y));
+        }
+        let (x, y) = (x_blocks.remainder(), y_blocks.into_remainder());
+        for (x, y) in x.chunks_exact(self.inputs).zip(y.chunks_exact_mut(self.outputs)) {
+            arch.dispatch(|| self.rows::<1>(x, y));
+        }
+        out
+    }
+
+    /// The layer for `R` rows. Inlined into code that was compiled for the vectors of this CPU.
+    #[inline(always)]
+    fn rows<const R: usize>(&self, x: &[f32], y: &mut [f32]) {
+        let columns: Vec<[f32; R]> =
+            (0..self.inputs).map(|k| std::array::from_fn(|r| x[r * self.inputs + k])).collect();
+        let panels = self.panels.chunks_exact(self.inputs).zip(&self.bias);
+        for (p, (panel, bias)) in panels.enumerate() {
+            let mut sums = [*bias; R];
+            for (w, x) in panel.iter().zip(&columns) {
+                for r in 0..R {
+                    for lane in 0..LANES {
+                        sums[r][lane] += x[r] * w[lane];
+                    }
+                }
+            }
+            let start = p * LANES;
+            let width = LANES.min(self.outputs - start);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                activate(self.activation, sums);
+                y[r * self.outputs + start..][..width].copy_from_slice(&sums[..width]);
+            }
+        }
+    }
+}
+
+/// The first layer over a bag of words: only the rows of the weights whose word is present.
+fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize) -> Vec<f32> {
+    let outputs = weights.outputs;
+    let mut y = vec![0.0; count * outputs];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
+                y.copy_from_slice(&weights.bias);
+                let (columns, values) = rows.row(start + i);
+                for (&column, &x) in columns.iter().zip(values) {
+                    let w = &weights.weight[column as usize * outputs..][..outputs];
+                    y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+                }
+                activate(weights.activation, y);
+            }
+        },
+    );
+    y
+}
+
+/// y = act(y).
+#[inline(always)]
+fn activate(activation: Activation, y: &mut [f32]) {
+    match activation {
+        Activation::Linear => {}
+        Activation::Relu => y.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 }),
+        Activation::Tanh => y.iter_mut().for_each(|y| *y = y.tanh()),
+        Activation::Sigmoid => y.iter_mut().for_each(|y| *y = sigmoid(*y)),
+        Activation::Gelu => y.iter_mut().for_each(|y| {
+            let scale = (8.0 / std::f32::consts::PI).sqrt();
+            *y *= sigmoid(scale * (*y + 0.044_715 * *y * *y * *y));
+        }),
+    }
+}
+
+/// 1 / (1 + e^-x)
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::random::{Purpose, normal, stream};
+
+    fn numbers(seed: u64, n: usize) -> Vec<f32> {
+        normal(&mut stream(seed, Purpose::Weights, 0), n).into_iter().map(|x| x as f32).collect()
+    }
+
+    fn weights(seed: u64, inputs: usize, outputs: usize, activation: Activation) -> Weights {
+        let weight = numbers(seed, inputs * outputs);
+        Weights { inputs, outputs, weight, bias: numbers(seed + 1, outputs), activation }
+    }
+
+    /// The plain version of the module's comment.
+    fn plain(layer: &Weights, x: &[f32]) -> Vec<f32> {
+        let mut y = layer.bias.clone();
+        for j in 0..layer.outputs {
+            for k in 0..layer.inputs {
+                y[j] += x[k] * layer.weight[k * layer.outputs + j];
+            }
+        }
+        activate(layer.activation, &mut y);
+        y
+    }
+
+    fn sparse(dense: &Matrix) -> Sparse {
+        let mut sparse = Sparse::new(dense.cols());
+        for row in dense.iter() {
+            let present = row.iter().enumerate().filter(|(_, value)| **value != 0.0);
+            sparse.push(present.map(|(column, &value)| (column as u32, value)));
+        }
+        sparse
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_row_is_the_plain_sum_to_the_last_bit(
+            inputs in 1usize..40,
+            hidden in 1usize..40,
+            bits in 1usize..70,
+            rows in 1usize..150,
+            relu in any::<bool>(),
+            seed in any::<u32>(),
+        ) {
+            let seed = u64::from(seed);
+            let activation = if relu { Activation::Relu } else { Activation::Tanh };
+            let first = weights(seed, inputs, hidden, activation);
+            let last = weights(seed + 2, hidden, bits, Activation::Linear);
+            // Every third number is zero, so that the sparse layer has something to leave out.
+            let values: Vec<f32> = numbers(seed + 4, rows * inputs)
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| if i % 3 == 0 { 0.0 } else { x })
+                .collect();
+            let x = Matrix::new(rows, inputs, values);
+            let expected: Vec<f32> =
+                x.iter().flat_map(|row| plain(&last, &plain(&first, row))).collect();
+
+            let dense = Encoder::new(first.clone(), vec![last.clone()], false);
+            let got = dense.values(&Features::Dense(x.clone()));
+            prop_assert_eq!(got.values(), &expected[..]);
+            let gathered = Encoder::new(first, vec![last], true);
+            let got = gathered.values(&Features::Sparse(sparse(&x)));
+            prop_assert_eq!(got.values(), &expected[..]);
+        }
+    }
+
+    #[test]
+    fn a_row_alone_has_the_values_it_has_in_a_batch() {
+        let layers = || weights(7, 50, 33, Activation::Gelu);
+        let encoder = Encoder::new(layers(), vec![weights(9, 33, 20, Activation::Linear)], false);
+        let x = Matrix::new(201, 50, numbers(11, 201 * 50));
+        let batch = encoder.values(&Features::Dense(x.clone()));
+        for i in 0..x.rows() {
+            let alone = encoder.values(&Features::Dense(x.select(&[i])));
+            assert_eq!(alone.row(0), batch.row(i), "row {i}");
+        }
+    }
+}

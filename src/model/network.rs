@@ -1,0 +1,158 @@
+//! The deep autoencoder: an encoder of fully connected layers, a code layer that is brought to 0
+//! and 1, a decoder.
+//!
+//! ```text
+//! x --encoder--> a --sigmoid, binarized--> z in 0..1 --decoder--> y --loss--> a number
+//! ```
+//!
+//! Weights start as He's or Glorot's normal numbers from our own seeded stream: candle's random
+//! numbers cannot be seeded on the CPU. This file is about shapes and the code layer; a layer's
+//! product is in [`layer`](super::layer), what y is judged by in [`loss`](super::loss).
+
+use candle_core::{Device, Result, Tensor, Var};
+use rand_chacha::ChaCha8Rng;
+
+use super::layer::{Layer, Rows};
+use super::loss::{self, Target};
+use super::options::{Activation, Binarize, Loss, TrainOptions};
+use super::random::{Purpose, normal, stream, uniform};
+use super::real::Real;
+
+/// An autoencoder in training.
+#[derive(Clone)]
+pub(super) struct Network {
+    /// From the input to the values before the code's sigmoid.
+    pub encoder: Vec<Layer>,
+    /// From the code to the values that the loss reads.
+    pub decoder: Vec<Layer>,
+}
+
+impl Network {
+    /// A network for rows of `cols` numbers with the sizes of `options`, freshly drawn.
+    pub fn new<T: Real>(cols: usize, options: &TrainOptions) -> Result<Self> {
+        let bits = options.bits.bits();
+        let mut encoder = vec![cols];
+        encoder.extend(&options.hidden);
+        encoder.push(bits);
+        let mut decoder = vec![bits];
+        decoder.extend(options.decoder_hidden());
+        decoder.push(cols);
+        let draw = |sizes: &[usize], first: usize| -> Result<Vec<Layer>> {
+            let last = sizes.len() - 2;
+            (0..=last)
+                .map(|i| {
+                    let activation =
+                        if i == last { Activation::Linear } else { options.activation };
+                    draw_layer::<T>(sizes[i], sizes[i + 1], activation, options.seed, first + i)
+                })
+                .collect()
+        };
+        Ok(Self { encoder: draw(&encoder, 0)?, decoder: draw(&decoder, encoder.len() - 1)? })
+    }
+
+    /// The values before the code's sigmoid, shape (rows, bits).
+    pub fn encode<T: Real>(&self, rows: &Rows) -> Result<Tensor> {
+        forward::<T>(&self.encoder, rows.clone())
+    }
+
+    /// The weighted reconstruction loss of codes `z`, mean over the batch.
+    pub fn reconstruction<T: Real>(
+        &self,
+        z: &Tensor,
+        loss: Loss,
+        targets: &[Target<'_>],
+    ) -> Result<Tensor> {
+        let Some((last, hidden)) = self.decoder.split_last() else {
+            candle_core::bail!("a decoder has a last layer")
+        };
+        let h = forward::<T>(hidden, Rows::Dense(z.clone()))?;
+        loss::reconstruction::<T>(&h, last, loss, targets)
+    }
+
+    /// Every variable, encoder first, with its name in a model file.
+    pub fn variables(&self) -> Vec<(String, Var)> {
+        let parts = [("encoder", &self.encoder), ("decoder", &self.decoder)];
+        let mut variables = Vec::new();
+        for (part, layers) in parts {
+            for (i, layer) in layers.iter().enumerate() {
+                variables.push((format!("{part}.{i}.weight"), layer.weight.clone()));
+                variables.push((format!("{part}.{i}.bias"), layer.bias.clone()));
+            }
+        }
+        variables
+    }
+}
+
+fn forward<T: Real>(layers: &[Layer], rows: Rows) -> Result<Tensor> {
+    let mut rows = rows;
+    for layer in layers {
+        rows = Rows::Dense(layer.forward::<T>(&rows)?);
+    }
+    match rows {
+        Rows::Dense(y) => Ok(y),
+        Rows::Sparse(_) => candle_core::bail!("sparse rows need at least one layer"),
+    }
+}
+
+/// Normal weights whose variance keeps the size of the signal (2 / inputs before a ReLU or GELU,
+/// which halve it: He et al. 2015; else 2 / (inputs + outputs): Glorot and Bengio 2010), no bias.
+fn draw_layer<T: Real>(
+    inputs: usize,
+    outputs: usize,
+    activation: Activation,
+    seed: u64,
+    number: usize,
+) -> Result<Layer> {
+    let variance = match activation {
+        Activation::Relu | Activation::Gelu => 2.0 / inputs as f64,
+        _ => 2.0 / (inputs + outputs) as f64,
+    };
+    let mut rng = stream(seed, Purpose::Weights, number as u64);
+    let weight = normal(&mut rng, inputs * outputs)
+        .into_iter()
+        .map(|x| T::from_f64(x * variance.sqrt()))
+        .collect();
+    Ok(Layer {
+        weight: Var::from_vec::<_, T>(weight, (inputs, outputs), &Device::Cpu)?,
+        bias: Var::from_vec(vec![T::from_f64(0.0); outputs], outputs, &Device::Cpu)?,
+        activation,
+    })
+}
+
+/// The code layer: values before the sigmoid to (nearly) 0 and 1, with a gradient that goes
+/// through. `done` is the share of the training that is over, for noise that grows.
+pub(super) fn binarize<T: Real>(
+    a: &Tensor,
+    how: Binarize,
+    done: f64,
+    rng: &mut ChaCha8Rng,
+) -> Result<Tensor> {
+    let random = |values: Vec<f64>| {
+        let values: Vec<T> = values.into_iter().map(T::from_f64).collect();
+        Tensor::from_vec(values, a.shape(), a.device())
+    };
+    let n = a.elem_count();
+    match how {
+        Binarize::Noise { start, end } => {
+            let size = start + (end - start) * done;
+            sigmoid(&(a + random(normal(rng, n))?.affine(size, 0.0)?)?)
+        }
+        Binarize::Round => through(&sigmoid(a)?, |p| p.gt(0.5)),
+        Binarize::Sample => {
+            let draws = random(uniform(rng, n))?;
+            through(&sigmoid(a)?, |p| p.gt(&draws))
+        }
+    }
+}
+
+/// `hard(p)` forward, the identity backward (straight-through).
+fn through(p: &Tensor, hard: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let free = p.detach();
+    let bits = hard(&free)?.to_dtype(p.dtype())?;
+    p + (bits - free)?
+}
+
+/// The sigmoid of plain operations, `(1 + tanh(x / 2)) / 2`, which cannot overflow.
+pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
+}

@@ -1,0 +1,71 @@
+//! What a training tells: while it runs, and in the model file afterwards.
+
+use serde::{Deserialize, Serialize};
+
+/// What a training is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Turning inputs into numbers.
+    Features,
+    /// Finding every row's nearest neighbours.
+    Neighbours,
+    /// Training the network.
+    Network,
+}
+
+/// Where a training stands; told before each stage and after each step.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// The epoch that is under way, from 1; 0 before the first.
+    pub epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Mean loss of this epoch's steps so far; `None` before the first.
+    pub loss: Option<f64>,
+    /// Loss of the validation rows after the last whole epoch.
+    pub validation_loss: Option<f64>,
+    /// See [`EpochReport::balance`]; of this epoch so far.
+    pub balance: Option<f64>,
+    /// See [`EpochReport::saturation`]; of this epoch so far.
+    pub saturation: Option<f64>,
+    /// Seconds since the training began.
+    pub seconds: f64,
+    /// Seconds until the last epoch will end at the pace of the steps so far; `None` before the
+    /// first step.
+    pub seconds_left: Option<f64>,
+}
+
+/// One epoch of a training.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Mean loss of the steps.
+    pub loss: f64,
+    /// Loss of the validation rows with rounded codes; `None` without such rows.
+    pub validation_loss: Option<f64>,
+    /// How evenly the bits are used: mean over bits of twice the rarer value's share. 1 where every
+    /// bit is 1 for half of the rows, 0 where no bit ever changes.
+    pub balance: f64,
+    /// Share of the code layer's values within 0.1 of 0 or 1.
+    pub saturation: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+}
+
+/// A whole training. No times: the same training must give the same file.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Rows learned from.
+    pub rows: usize,
+    /// Rows held out.
+    pub validation_rows: usize,
+    /// The epochs, in order.
+    pub epochs: Vec<EpochReport>,
+    /// The epoch whose weights the model has, from 1.
+    pub best_epoch: usize,
+}

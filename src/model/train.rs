@@ -1,0 +1,519 @@
+//! Training: from inputs to a model.
+//!
+//! ```text
+//! features of all rows; some rows held out; the k-nearest-neighbour graph of the others
+//! for each epoch:
+//!     every row is paired with the end of a random walk on the graph
+//!     for each batch, in random order:
+//!         codes of the rows and of their partners
+//!         loss = reconstruction of the row, and of the partner, from the row's code
+//!              + InfoNCE between the codes of the pairs
+//!         one step of Adam
+//!     loss of the held-out rows; checkpoint
+//! ```
+//!
+//! Labels are never seen. Everything random comes from streams keyed by the seed and the step
+//! (see [`random`](super::random)), and every sum has a fixed order, so the same inputs, options and seed give
+//! the same bytes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use rand::Rng;
+
+use super::Model;
+use super::adam::{Adam, rate};
+use super::checkpoint::{self, State};
+use super::features::Pipeline;
+use super::layer::Rows;
+use super::loss::{Target, info_nce};
+use super::network::{Network, binarize, sigmoid};
+use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
+use super::random::{Purpose, permutation, stream};
+use super::report::{EpochReport, Progress, Report, Stage};
+use crate::error::{Error, Result};
+use crate::input::{Features, Inputs};
+use crate::numeric::{Neighbours, nearest_other_rows};
+
+/// Trains a model on `inputs`. `progress` is called before each stage and after each step, and
+/// stops the training where it breaks.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use nearbit::model::{Preset, TrainOptions, train};
+/// use nearbit::{Inputs, Matrix, Width};
+///
+/// let values = (0..400).map(|i| (i as f32 * 0.7).sin()).collect();
+/// let inputs = Inputs::Vectors(Matrix::new(50, 8, values));
+/// let options = TrainOptions {
+///     bits: Width::new(6)?,
+///     epochs: 2,
+///     ..TrainOptions::preset(Preset::Vector)
+/// };
+/// let model = train(&inputs, &options, &mut |_| ControlFlow::Continue(()))?;
+/// assert_eq!(model.encode(&inputs)?.len(), 50);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+///
+/// # Errors
+/// Options out of range, inputs that the features or the loss cannot take, a loss that stops being
+/// a number (with the step and what to do), a checkpoint of another training, a checkpoint that
+/// cannot be written, [`Error::Interrupted`] where `progress` breaks.
+pub fn train(
+    inputs: &Inputs,
+    options: &TrainOptions,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Model> {
+    options.check()?;
+    let mut watch = Watch { begun: Instant::now(), progress, options };
+    watch.stage(Stage::Features)?;
+    let pipeline = Pipeline::fit(inputs, &options.features)?;
+    let features = pipeline.apply(inputs)?;
+    check_features(&features, options)?;
+    let fingerprint = checkpoint::fingerprint(&features, options)?;
+    let data = Data::new(features, options, &mut watch)?;
+    let mut training = Training::new(&data, options)?;
+    training.resume(&fingerprint)?;
+    watch.stage(Stage::Network)?;
+    training.run(&mut watch, &fingerprint)?;
+    let (network, report) = training.finish()?;
+    Model::new(pipeline, &network, options.clone(), report)
+}
+
+/// Features that no training can use.
+fn check_features(features: &Features, options: &TrainOptions) -> Result<()> {
+    let rows = features.rows();
+    if rows < 2 {
+        let message = format!("training needs at least 2 rows, got {rows}");
+        return Err(Error::invalid("input", message));
+    }
+    if features.cols() == 0 {
+        let message = "training needs at least one column, got none";
+        return Err(Error::invalid("input", message));
+    }
+    if options.start_from_itq && matches!(features, Features::Sparse(_)) {
+        return Err(Error::invalid(
+            "start from ITQ",
+            "principal components need dense features, got bags of words; leave it out for texts",
+        ));
+    }
+    let (range, wanted) = match options.loss {
+        Loss::Squared => (f32::NEG_INFINITY..=f32::INFINITY, ""),
+        Loss::Bernoulli => (0.0..=1.0, "0 to 1"),
+        Loss::Multinomial => (0.0..=f32::INFINITY, "0 or more"),
+    };
+    for row in 0..rows {
+        let values = match features {
+            Features::Dense(dense) => dense.row(row),
+            Features::Sparse(sparse) => sparse.row(row).1,
+        };
+        if let Some(value) = values.iter().find(|value| !range.contains(value)) {
+            return Err(Error::invalid(
+                format!("row {row}"),
+                format!(
+                    "the {} loss takes features of {wanted}, got {value}; take the squared loss",
+                    options.loss
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Tells progress, and carries the wish to stop back as an error.
+struct Watch<'a> {
+    begun: Instant,
+    progress: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    options: &'a TrainOptions,
+}
+
+impl Watch<'_> {
+    fn stage(&mut self, stage: Stage) -> Result<()> {
+        let nothing_yet = Progress {
+            stage,
+            epoch: 0,
+            epochs: self.options.epochs,
+            step: 0,
+            steps: 0,
+            loss: None,
+            validation_loss: None,
+            balance: None,
+            saturation: None,
+            seconds: 0.0,
+            seconds_left: None,
+        };
+        self.tell(nothing_yet)
+    }
+
+    fn tell(&mut self, mut progress: Progress) -> Result<()> {
+        progress.seconds = self.begun.elapsed().as_secs_f64();
+        match (self.progress)(&progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Interrupted),
+        }
+    }
+}
+
+/// Rows with their graph.
+struct Part {
+    rows: Features,
+    /// `None` where neighbours are not used or there is no other row.
+    graph: Option<Neighbours>,
+}
+
+impl Part {
+    fn new(rows: Features, neighbours: Option<NeighbourOptions>) -> Result<Self> {
+        let graph = match neighbours {
+            Some(neighbours) if rows.rows() > 1 => {
+                Some(nearest_other_rows(&rows, neighbours.count)?)
+            }
+            _ => None,
+        };
+        Ok(Self { rows, graph })
+    }
+
+    /// The end of a random walk of `steps` steps from each row; the row itself without a graph.
+    fn partners(&self, steps: usize, rng: &mut impl Rng) -> Vec<usize> {
+        let walk = |graph: &Neighbours, start: usize, rng: &mut _| {
+            (0..steps).fold(start, |row, _| {
+                let next = graph.of(row);
+                next[rand::RngExt::random_range(rng, 0..next.len())] as usize
+            })
+        };
+        let rows = 0..self.rows.rows();
+        match &self.graph {
+            Some(graph) => rows.map(|start| walk(graph, start, rng)).collect(),
+            None => rows.collect(),
+        }
+    }
+}
+
+/// What is learned from, and what is held out.
+struct Data {
+    train: Part,
+    held_out: Option<Part>,
+}
+
+impl Data {
+    fn new(features: Features, options: &TrainOptions, watch: &mut Watch<'_>) -> Result<Self> {
+        let rows = features.rows();
+        let mut order = permutation(&mut stream(options.seed, Purpose::Split, 0), rows);
+        // A row must be left to learn from, with one to be paired with.
+        let held = ((rows as f64 * options.validation) as usize).min(rows - 2);
+        let (train, held_out) = if held == 0 {
+            (features, None)
+        } else {
+            let mut held_out = order.split_off(rows - held);
+            // In their old order: neighbours of equal cosine are the earlier rows.
+            order.sort_unstable();
+            held_out.sort_unstable();
+            (features.select(&order), Some(features.select(&held_out)))
+        };
+        if options.neighbours.is_some() {
+            watch.stage(Stage::Neighbours)?;
+        }
+        Ok(Self {
+            train: Part::new(train, options.neighbours)?,
+            held_out: held_out.map(|rows| Part::new(rows, options.neighbours)).transpose()?,
+        })
+    }
+}
+
+/// A training under way.
+struct Training<'a> {
+    data: &'a Data,
+    options: &'a TrainOptions,
+    network: Network,
+    adam: Adam,
+    state: State,
+    steps_per_epoch: usize,
+}
+
+/// What one epoch's steps add up to.
+#[derive(Default)]
+struct Tally {
+    steps: usize,
+    loss: f64,
+    rows: usize,
+    saturated: usize,
+    /// How often each bit was 1.
+    ones: Vec<usize>,
+}
+
+impl Tally {
+    fn add(&mut self, loss: f64, before_sigmoid: &[f32], bits: usize) {
+        // sigmoid(x) is within 0.1 of 0 or 1 beyond ln 9.
+        let saturated = 9f32.ln();
+        self.steps += 1;
+        self.loss += loss;
+        self.rows += before_sigmoid.len() / bits;
+        self.saturated += before_sigmoid.iter().filter(|x| x.abs() > saturated).count();
+        self.ones.resize(bits, 0);
+        for row in before_sigmoid.chunks_exact(bits) {
+            self.ones.iter_mut().zip(row).for_each(|(ones, &x)| *ones += usize::from(x > 0.0));
+        }
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.loss / self.steps.max(1) as f64
+    }
+
+    fn balance(&self) -> f64 {
+        let rarer = |ones: &usize| (*ones).min(self.rows - ones) as f64 / self.rows as f64;
+        2.0 * self.ones.iter().map(rarer).sum::<f64>() / self.ones.len() as f64
+    }
+
+    fn saturation(&self) -> f64 {
+        self.saturated as f64 / (self.rows * self.ones.len()) as f64
+    }
+}
+
+impl<'a> Training<'a> {
+    fn new(data: &'a Data, options: &'a TrainOptions) -> Result<Self> {
+        let rows = &data.train.rows;
+        let network = Network::new::<f32>(rows.cols(), options).map_err(internal)?;
+        if options.start_from_itq {
+            super::start::from_itq(&network, rows, options.seed)?;
+        }
+        let variables = network.variables().into_iter().map(|(_, var)| var).collect();
+        let report = Report {
+            rows: rows.rows(),
+            validation_rows: data.held_out.as_ref().map_or(0, |part| part.rows.rows()),
+            ..Report::default()
+        };
+        Ok(Self {
+            data,
+            options,
+            adam: Adam::new(variables, options),
+            network,
+            state: State { report, best: None },
+            steps_per_epoch: rows.rows().div_ceil(options.batch),
+        })
+    }
+
+    /// Goes on from the checkpoint, where there is one.
+    fn resume(&mut self, fingerprint: &str) -> Result<()> {
+        let Some(path) = &self.options.checkpoint else { return Ok(()) };
+        if !path.exists() {
+            return Ok(());
+        }
+        self.state = checkpoint::load(path, fingerprint, &self.network, &mut self.adam)?;
+        Ok(())
+    }
+
+    fn run(&mut self, watch: &mut Watch<'_>, fingerprint: &str) -> Result<()> {
+        let resumed = self.state.report.epochs.len();
+        let began = Instant::now();
+        for epoch in resumed..self.options.epochs {
+            if self.is_over() {
+                break;
+            }
+            let tally = self.epoch(epoch, resumed, began, watch)?;
+            let validation_loss = self.validate()?;
+            self.state.report.epochs.push(EpochReport {
+                loss: tally.mean_loss(),
+                validation_loss,
+                balance: tally.balance(),
+                saturation: tally.saturation(),
+                learning_rate: self.rate(self.adam.steps - 1),
+            });
+            self.remember_best(validation_loss)?;
+            if let Some(path) = &self.options.checkpoint {
+                checkpoint::save(path, fingerprint, &self.network, &self.adam, &self.state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn steps(&self) -> u64 {
+        (self.steps_per_epoch * self.options.epochs) as u64
+    }
+
+    fn rate(&self, step: u64) -> f64 {
+        rate(self.options, step, self.steps())
+    }
+
+    /// Whether early stopping ends the training here.
+    fn is_over(&self) -> bool {
+        let report = &self.state.report;
+        self.options
+            .patience
+            .is_some_and(|patience| report.epochs.len() > report.best_epoch + patience)
+    }
+
+    /// With patience the weights of the best epoch count, without it those of the last.
+    fn remember_best(&mut self, validation_loss: Option<f64>) -> Result<()> {
+        let report = &mut self.state.report;
+        let best = report.best_epoch.checked_sub(1).and_then(|i| report.epochs[i].validation_loss);
+        let better = match (self.options.patience, validation_loss, best) {
+            (Some(_), Some(now), Some(best)) => now < best,
+            _ => true,
+        };
+        if better {
+            report.best_epoch = report.epochs.len();
+            if self.options.patience.is_some() {
+                self.state.best = Some(checkpoint::weights(&self.network)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        resumed: usize,
+        began: Instant,
+        watch: &mut Watch<'_>,
+    ) -> Result<Tally> {
+        let seed = self.options.seed;
+        let part = &self.data.train;
+        let n = part.rows.rows();
+        let order = permutation(&mut stream(seed, Purpose::Order, epoch as u64), n);
+        let walk = self.options.neighbours.map_or(0, |neighbours| neighbours.walk);
+        let partners = part.partners(walk, &mut stream(seed, Purpose::Walk, epoch as u64));
+        let mut tally = Tally::default();
+        for i in 0..self.steps_per_epoch {
+            // Batches of nearly one size: a last one of a single row would have nothing to contrast.
+            let batch = &order[i * n / self.steps_per_epoch..(i + 1) * n / self.steps_per_epoch];
+            let partners: Vec<usize> = batch.iter().map(|&row| partners[row]).collect();
+            self.step(batch, &partners, &mut tally)?;
+            let done = self.adam.steps as f64 - (resumed * self.steps_per_epoch) as f64;
+            let left = (self.steps() - self.adam.steps) as f64;
+            watch.tell(Progress {
+                stage: Stage::Network,
+                epoch: epoch + 1,
+                epochs: self.options.epochs,
+                step: self.adam.steps,
+                steps: self.steps(),
+                loss: Some(tally.mean_loss()),
+                validation_loss: self.state.report.epochs.last().and_then(|e| e.validation_loss),
+                balance: Some(tally.balance()),
+                saturation: Some(tally.saturation()),
+                seconds: 0.0,
+                seconds_left: Some(began.elapsed().as_secs_f64() / done * left),
+            })?;
+        }
+        Ok(tally)
+    }
+
+    fn step(&mut self, batch: &[usize], partners: &[usize], tally: &mut Tally) -> Result<()> {
+        let step = self.adam.steps;
+        let mut rng = stream(self.options.seed, Purpose::Bits, step);
+        let done = step as f64 / self.steps() as f64;
+        let how = (self.options.binarize, done);
+        let (loss, before_sigmoid) =
+            self.loss(&self.data.train, batch, partners, how, &mut rng).map_err(internal)?;
+        let value = f64::from(loss.to_scalar::<f32>().map_err(internal)?);
+        self.diverged_unless(value.is_finite(), format!("the loss is {value}"))?;
+        let gradients = loss.backward().map_err(internal)?;
+        let length = self.adam.step(&gradients, self.rate(step)).map_err(internal)?;
+        self.diverged_unless(length.is_finite(), format!("the gradient's length is {length}"))?;
+        let before_sigmoid = before_sigmoid.flatten_all().and_then(|x| x.to_vec1::<f32>());
+        tally.add(value, &before_sigmoid.map_err(internal)?, self.options.bits.bits());
+        Ok(())
+    }
+
+    fn diverged_unless(&self, fine: bool, what: String) -> Result<()> {
+        if fine {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "learning rate",
+            format!(
+                "the training diverged at step {} of {}: {what}; take a learning rate below {} or a \
+                 clip below {}",
+                self.adam.steps,
+                self.steps(),
+                self.options.learning_rate,
+                self.options.clip.map_or("infinity".into(), |clip| clip.to_string()),
+            ),
+        ))
+    }
+
+    /// The loss of a batch, and the rows' values before the code's sigmoid.
+    fn loss(
+        &self,
+        part: &Part,
+        batch: &[usize],
+        partners: &[usize],
+        (how, done): (Binarize, f64),
+        rng: &mut rand_chacha::ChaCha8Rng,
+    ) -> candle_core::Result<(Tensor, Tensor)> {
+        let options = self.options;
+        let own = part.rows.select(batch);
+        let Some(neighbours) = options.neighbours else {
+            let a = self.network.encode::<f32>(&tensor(&own)?)?;
+            let z = binarize::<f32>(&a, how, done, rng)?;
+            let targets = [Target { rows: &own, weight: options.reconstruction }];
+            return Ok((self.network.reconstruction::<f32>(&z, options.loss, &targets)?, a));
+        };
+        let n = batch.len();
+        let both: Vec<usize> = batch.iter().chain(partners).copied().collect();
+        let a = self.network.encode::<f32>(&tensor(&part.rows.select(&both))?)?;
+        let p = sigmoid(&a)?;
+        let (p_own, p_partner) = (p.narrow(0, 0, n)?, p.narrow(0, n, n)?);
+        let contrast = info_nce::<f32>(&p_own, &p_partner, neighbours.temperature)?;
+        let mut loss = contrast.affine(neighbours.contrast, 0.0)?;
+        if options.reconstruction + neighbours.reconstruction > 0.0 {
+            let partner = part.rows.select(partners);
+            let z = binarize::<f32>(&a.narrow(0, 0, n)?, how, done, rng)?;
+            let targets = [
+                Target { rows: &own, weight: options.reconstruction },
+                Target { rows: &partner, weight: neighbours.reconstruction },
+            ];
+            let targets: Vec<_> =
+                targets.into_iter().filter(|target| target.weight > 0.0).collect();
+            loss = (loss + self.network.reconstruction::<f32>(&z, options.loss, &targets)?)?;
+        }
+        Ok((loss, a.narrow(0, 0, n)?))
+    }
+
+    /// The loss of the held-out rows with rounded codes, each paired with a walk of its own that is the same in
+    /// every epoch.
+    fn validate(&self) -> Result<Option<f64>> {
+        let Some(part) = &self.data.held_out else { return Ok(None) };
+        let mut rng = stream(self.options.seed, Purpose::Validation, 0);
+        let walk = self.options.neighbours.map_or(0, |neighbours| neighbours.walk);
+        let partners = part.partners(walk, &mut rng);
+        let rows: Vec<usize> = (0..part.rows.rows()).collect();
+        let mut sum = 0.0;
+        let batches = rows.chunks(self.options.batch).zip(partners.chunks(self.options.batch));
+        for (batch, partners) in batches {
+            let how = (Binarize::Round, 1.0);
+            let (loss, _) = self.loss(part, batch, partners, how, &mut rng).map_err(internal)?;
+            let loss = f64::from(loss.to_scalar::<f32>().map_err(internal)?);
+            sum += loss * batch.len() as f64;
+        }
+        Ok(Some(sum / rows.len() as f64))
+    }
+
+    /// The network with the weights that count.
+    fn finish(self) -> Result<(Network, Report)> {
+        if let Some(best) = &self.state.best {
+            checkpoint::set_weights(&self.network, best)?;
+        }
+        let weights = checkpoint::weights(&self.network)?;
+        let finite = weights.values().all(|array| array.values.iter().all(|w| w.is_finite()));
+        self.diverged_unless(finite, "a weight is not finite".into())?;
+        Ok((self.network, self.state.report))
+    }
+}
+
+/// Rows of features for a layer.
+fn tensor(rows: &Features) -> candle_core::Result<Rows> {
+    match rows {
+        Features::Dense(dense) => {
+            let shape = (dense.rows(), dense.cols());
+            Ok(Rows::Dense(Tensor::from_slice(dense.values(), shape, &Device::Cpu)?))
+        }
+        Features::Sparse(sparse) => Ok(Rows::Sparse(Arc::new(sparse.clone()))),
+    }
+}
+
+/// An error of candle's, which shapes that were checked cannot cause.
+pub(super) fn internal(error: candle_core::Error) -> Error {
+    Error::invalid("network", format!("{error}; this is a defect of nearbit, please report it"))
+}

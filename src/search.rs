@@ -1,0 +1,121 @@
+//! What a search asks and answers.
+
+use std::time::{Duration, Instant};
+
+use crate::code::Code;
+use crate::index::Plan;
+use crate::record::{Hit, RecordId, Source};
+
+/// What is looked for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Query {
+    /// The neighbours of a source, which the collection's encoder turns into a code.
+    Source(Source),
+    /// The neighbours of a stored record, which is itself left out.
+    Id(RecordId),
+}
+
+/// One search: the nearest `limit` records, or those of them within `radius`.
+///
+/// ```
+/// use nearbit::Search;
+///
+/// let nearest = Search::text("the far side of the moon").limit(5);
+/// let close = Search::text("the far side of the moon").radius(3);
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Search {
+    /// What is looked for.
+    pub query: Query,
+    /// The most hits to return. Without a radius exactly that many come back, or all records.
+    pub limit: usize,
+    /// The largest distance of a hit, in bits.
+    pub radius: Option<u32>,
+    /// How the index is to go about it; the hits are the same whatever the plan.
+    pub plan: Plan,
+    /// Whether hits carry their payload.
+    pub payload: bool,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+}
+
+impl Search {
+    /// A search for the 10 nearest of `query`.
+    pub fn new(query: Query) -> Self {
+        Self { query, limit: 10, radius: None, plan: Plan::Auto, payload: true, deadline: None }
+    }
+
+    /// A search by text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(Query::Source(Source::Text(text.into())))
+    }
+
+    /// A search by vector.
+    pub fn vector(vector: impl Into<Vec<f32>>) -> Self {
+        Self::new(Query::Source(Source::Vector(vector.into())))
+    }
+
+    /// A search by code.
+    pub fn code(code: Code) -> Self {
+        Self::new(Query::Source(Source::Code(code)))
+    }
+
+    /// A search for the neighbours of a stored record.
+    pub fn id(id: RecordId) -> Self {
+        Self::new(Query::Id(id))
+    }
+
+    /// Returns at most `limit` hits; `usize::MAX` with a radius returns the whole ball.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Returns only hits within `radius` bits.
+    #[must_use]
+    pub fn radius(mut self, radius: u32) -> Self {
+        self.radius = Some(radius);
+        self
+    }
+
+    /// Asks for a plan.
+    #[must_use]
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plan = plan;
+        self
+    }
+}
+
+/// What a search found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// The hits: nearest first, and of equal distance the older record first.
+    pub hits: Vec<Hit>,
+    /// Whether the hits are exactly what was asked for. A search that runs out of time is an
+    /// error, so an answer that arrives is complete; plans to come may say otherwise.
+    pub complete: bool,
+    /// How they were found.
+    pub stats: SearchStats,
+}
+
+/// How an answer was found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SearchStats {
+    /// The plan that was followed: [`Plan::Auto`] never stands here.
+    pub plan: Plan,
+    /// The kernel that compared codes: `avx512`, `avx2` or `portable`.
+    pub kernel: &'static str,
+    /// Every code at most this far from the query's was compared with it, in bits.
+    pub radius: u32,
+    /// Slots of the hash table that were looked into, also where a scan followed.
+    pub probes: u64,
+    /// Codes that were compared with the query's; equal ones count once.
+    pub compared: u64,
+    /// From the query to its code.
+    pub encoding: Duration,
+    /// From the code to the record numbers.
+    pub searching: Duration,
+    /// From the record numbers to ids and payloads.
+    pub reading: Duration,
+}

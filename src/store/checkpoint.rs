@@ -1,0 +1,197 @@
+//! Checkpoints: what came since the last one is merged into the table, in the order of the table.
+//!
+//! What is being merged stays in memory, under `merging`, until the table has it; look-ups go
+//! through both. Nothing depends on a checkpoint being done: at the next open all that the table
+//! lacks is read from the segments. Dead entries are dropped from the blocks that a merge writes
+//! anyway, and from all once they are a quarter of the table.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::block::Run;
+use super::contents;
+use super::recent::Recent;
+use super::table::Broken;
+use super::{Shared, Store, lock_mutex};
+use crate::error::Result;
+
+/// A checkpoint is due when there is more in memory than this share of the table: so that a large
+/// table is not rewritten for a few records, and memory stays a small part of what is kept.
+const DUE_SHARE: u64 = 8;
+/// Writers wait while there is this many times more in memory than makes a checkpoint due.
+const WAIT_FACTOR: u64 = 4;
+
+impl Store {
+    /// Merges all that is in memory into the table. Needed for nothing; the next open is quicker.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the table fails and could not be filled again.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.join_checkpoint();
+        self.shared.run_checkpoint()?;
+        let broken = self.shared.state().broken.clone();
+        let Some(reason) = broken else { return Ok(()) };
+        self.rebuild_table(&mut lock_mutex(&self.writer), &reason)?;
+        self.shared.run_checkpoint()?;
+        match self.shared.state().broken.clone() {
+            None => Ok(()),
+            Some(reason) => Err(self.shared.table.error(Broken(reason))),
+        }
+    }
+
+    /// Writes nothing from now on, because the files are about to be removed. Reads go on.
+    pub fn retire(&self) {
+        let _no_writer = lock_mutex(&self.writer);
+        // Where it was set before, writes are refused already.
+        let _ = self.shared.poison.set("the collection was deleted".to_owned());
+        self.join_checkpoint();
+    }
+
+    /// Starts a checkpoint in a thread of its own, where one is due and none runs.
+    pub(super) fn checkpoint_if_due(&self) {
+        let (due, recent) = self.shared.due();
+        if recent < due {
+            return;
+        }
+        let mut checkpointer = lock_mutex(&self.checkpointer);
+        if checkpointer.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let run = move || {
+            if let Err(error) = shared.run_checkpoint() {
+                tracing::warn!(%error, "a checkpoint failed; it will be tried again");
+            }
+        };
+        let thread = std::thread::Builder::new().name("nearbit-checkpoint".to_owned()).spawn(run);
+        // Where no thread can be had the records stay in memory until there is one.
+        *checkpointer = thread.ok();
+    }
+
+    /// Called by the writer before a round: fills a broken table again, and waits for the running
+    /// checkpoint where too much is in memory.
+    pub(super) fn make_room(&self, writer: &mut Vec<u8>) -> Result<()> {
+        let broken = self.shared.state().broken.clone();
+        if let Some(reason) = broken {
+            self.rebuild_table(writer, &reason)?;
+        }
+        let (due, recent) = self.shared.due();
+        if recent >= due.saturating_mul(WAIT_FACTOR) && !self.shared.trees.given_up() {
+            self.join_checkpoint();
+        }
+        Ok(())
+    }
+
+    pub(super) fn join_checkpoint(&self) {
+        if let Some(thread) = lock_mutex(&self.checkpointer).take()
+            && thread.join().is_err()
+        {
+            tracing::error!(collection = %self.shared.dir.display(), "a checkpoint panicked");
+        }
+    }
+
+    /// Empties the table and puts everything into memory, for the next checkpoint to merge. Who
+    /// calls this holds the writer, so that the segments do not grow.
+    pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: &str) -> Result<()> {
+        let shared = &*self.shared;
+        let _alone = lock_mutex(&shared.checkpointing);
+        tracing::warn!(
+            collection = %shared.dir.display(), reason,
+            "the table failed; it is filled again from the segments"
+        );
+        let files = shared.state().segments.files();
+        let contents = contents::read_again(&files, shared.hasher, shared.width)?;
+        if let Err(Broken(reason)) = shared.trees.clear() {
+            tracing::error!(reason, "sled does not work; until reopened all is kept in memory");
+            shared.trees.given_up.store(true, Ordering::Release);
+        }
+        let mut state = shared.state_mut();
+        state.recent = contents.recent(&state.segments, 0);
+        state.merging = None;
+        state.broken = None;
+        state.reach = 0;
+        state.moves += 1;
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.join_checkpoint();
+        if self.shared.check_poison().is_err() {
+            // The disk failed: leave it as it is.
+            return;
+        }
+        let pending = {
+            let state = self.shared.state();
+            let reached = state.reach == state.segments.next();
+            let known = lock_mutex(&self.shared.manifest).segments.last().copied();
+            !reached || known != Some(state.segments.open().known())
+        };
+        if pending && let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
+        }
+    }
+}
+
+impl Shared {
+    /// From how many records in memory on a checkpoint is due, and how many there are.
+    fn due(&self) -> (u64, u64) {
+        let due = self.limits.checkpoint_records.max(self.trees.ids.counts().entries / DUE_SHARE);
+        (due, self.state().recent.len() as u64)
+    }
+
+    /// Merges what is in memory into the table. Where the table fails that is noted in `broken`.
+    pub(super) fn run_checkpoint(&self) -> Result<()> {
+        let _alone = lock_mutex(&self.checkpointing);
+        if self.trees.given_up() {
+            return Ok(());
+        }
+        let (recent, reach, sweep) = {
+            let mut state = self.state_mut();
+            if state.broken.is_some() {
+                return Ok(());
+            }
+            let reach = state.segments.next();
+            let in_table = self.trees.ids.counts().entries;
+            let live = state.segments.live().saturating_sub(state.recent.len() as u64);
+            let sweep = in_table.saturating_sub(live) * 4 > in_table;
+            let recent = std::mem::replace(&mut state.recent, Recent::new(self.width));
+            let recent = Arc::new(recent);
+            state.merging = Some(Arc::clone(&recent));
+            (recent, reach, sweep)
+        };
+        let prune = |run: &mut Run| {
+            let state = self.state();
+            run.retain(|number| state.segments.is_live(number));
+        };
+        let ids = self.trees.ids.merge(&recent.id_run(), reach, sweep, prune);
+        let merged =
+            ids.and_then(|()| self.trees.codes.merge(&recent.code_run(), reach, sweep, prune));
+        {
+            let mut state = self.state_mut();
+            match merged {
+                Ok(()) => {
+                    state.merging = None;
+                    state.reach = reach;
+                    state.moves += 1;
+                }
+                Err(Broken(reason)) => state.broken = Some(reason),
+            }
+        }
+        self.note_length()
+    }
+
+    /// Notes in the MANIFEST how much of the open segment is durable: damage there can then not
+    /// pass for a torn tail.
+    fn note_length(&self) -> Result<()> {
+        let mut manifest = lock_mutex(&self.manifest);
+        let known = self.state().segments.open().known();
+        let Some(last) = manifest.segments.last_mut() else { return Ok(()) };
+        if *last != known {
+            *last = known;
+            manifest.write(&self.dir)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! Commits: one atomic group on disk for all writers that wait, one sync for all of them.
+//!
+//! A writer prepares its records and queues. Whoever finds nobody leading leads: takes what waits,
+//! looks the ids up, writes one group, syncs it, makes it visible, publishes it, and wakes the
+//! others. Meanwhile the next round gathers. So under load a sync serves many writers, and a writer
+//! alone waits for nobody.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::sync::PoisonError;
+
+use super::format::{GROUP_HEADER_BYTES, Kind, write_put};
+use super::segment::Place;
+use super::table::Broken;
+use super::wire::{Reader, write_bytes};
+use super::{Committed, Operation, Outcome, Shared, Store, lock_mutex};
+use crate::code::Code;
+use crate::error::{Error, Result};
+
+/// More than a record takes beside its body.
+const RECORD_OVERHEAD: usize = 32;
+
+/// Writers that wait, and results that wait for their writer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    next_ticket: u64,
+    waiting: VecDeque<(u64, Batch)>,
+    leading: bool,
+    done: HashMap<u64, Result<Vec<Outcome>>>,
+}
+
+/// The operations of one caller, ready to be written.
+#[derive(Debug)]
+struct Batch {
+    items: Vec<Item>,
+    bodies: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Item {
+    kind: Kind,
+    parts: u8,
+    hash: u64,
+    /// Where in `bodies` the bytes of the record stand that are known before its number is.
+    body: Range<usize>,
+    code: Option<Code>,
+}
+
+impl Batch {
+    /// The bytes that it takes in a group, at most.
+    fn bytes(&self) -> usize {
+        self.bodies.len() + RECORD_OVERHEAD * self.items.len()
+    }
+
+    fn pending(&self) -> impl Iterator<Item = Pending<'_>> {
+        self.items.iter().map(|item| Pending {
+            kind: item.kind,
+            parts: item.parts,
+            hash: item.hash,
+            body: &self.bodies[item.body.clone()],
+            code: item.code.as_ref(),
+        })
+    }
+}
+
+/// An operation that is to be written.
+pub(super) struct Pending<'a> {
+    pub(super) kind: Kind,
+    pub(super) parts: u8,
+    pub(super) hash: u64,
+    pub(super) body: &'a [u8],
+    pub(super) code: Option<&'a Code>,
+}
+
+impl<'a> Pending<'a> {
+    /// The bytes of its id: the body begins with them.
+    fn id(&self) -> &'a [u8] {
+        Reader(self.body).bytes().unwrap_or_default()
+    }
+}
+
+impl Store {
+    /// Does all of `operations` or nothing, in their order, and returns what came of each once all
+    /// of it is durable.
+    ///
+    /// Callers that wait together are served together. Then the one that leads calls its `publish`,
+    /// once for all of them: after the sync, before any of them returns, and in the order of the
+    /// commits. It must not call the store, which waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a code of another width or more than one group can hold,
+    /// [`Error::Io`] where a write failed (see [`Error::is_full`]: then it may be tried again),
+    /// [`Error::Unavailable`] after an earlier failure. Nothing of `operations` is done then.
+    pub fn commit(
+        &self,
+        operations: Vec<Operation>,
+        publish: impl Fn(&Committed),
+    ) -> Result<Vec<Outcome>> {
+        if operations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = self.prepare(operations)?;
+        let mut queue = lock_mutex(&self.queue);
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.waiting.push_back((ticket, batch));
+        loop {
+            if let Some(result) = queue.done.remove(&ticket) {
+                return result;
+            }
+            if queue.leading {
+                queue = self.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.leading = true;
+            let (tickets, batches) = queue.take_round(self.shared.limits.group_bytes);
+            drop(queue);
+            let mut round = Round { store: self, tickets, result: None };
+            round.result = Some(self.lead(&batches, &publish));
+            drop(round);
+            queue = lock_mutex(&self.queue);
+        }
+    }
+
+    /// Checks the operations and makes of them what can be made before the numbers are known.
+    fn prepare(&self, operations: Vec<Operation>) -> Result<Batch> {
+        let Shared { width, hasher, limits, .. } = &*self.shared;
+        let mut bodies = Vec::new();
+        let mut items = Vec::with_capacity(operations.len());
+        for (i, operation) in operations.into_iter().enumerate() {
+            let start = bodies.len();
+            let (kind, id, parts, code) = match operation {
+                Operation::Delete(id) => {
+                    write_bytes(id.as_str().as_bytes(), &mut bodies);
+                    (Kind::Delete, id, 0, None)
+                }
+                Operation::Put { record, vectors } => {
+                    if let Some(code) = record.code.as_ref().filter(|code| code.width() != *width) {
+                        let message = format!("expected {width}, got {}", code.width());
+                        return Err(Error::invalid(format!("records[{i}].code"), message));
+                    }
+                    let parts = write_put(&record, vectors, &mut bodies)
+                        .map_err(|flaw| Error::invalid(format!("records[{i}]"), flaw))?;
+                    (Kind::Put, record.id, parts, record.code)
+                }
+            };
+            let hash = hasher.hash(id.as_str().as_bytes());
+            items.push(Item { kind, parts, hash, body: start..bodies.len(), code });
+        }
+        let batch = Batch { items, bodies };
+        if batch.bytes() > limits.group_bytes {
+            let (most, got) = (limits.group_bytes, batch.bytes());
+            let message =
+                format!("expected at most {most} bytes in one commit, got {got}: split it");
+            return Err(Error::invalid("records", message));
+        }
+        Ok(batch)
+    }
+
+    /// Writes one group for all of `batches`, and makes it visible.
+    fn lead(&self, batches: &[Batch], publish: impl Fn(&Committed)) -> Result<Vec<Vec<Outcome>>> {
+        let mut buffer = lock_mutex(&self.writer);
+        self.shared.check_poison()?;
+        self.make_room(&mut buffer)?;
+        let pending: Vec<_> = batches.iter().flat_map(Batch::pending).collect();
+        let killed = self.resolve(&pending, &mut buffer)?;
+        let mut next = self.shared.state().segments.next();
+        if let Some(written) = self.shared.write(&pending, &killed, &mut buffer)? {
+            publish(&self.shared.show(&pending, &killed, &written));
+            self.checkpoint_if_due();
+        }
+        let mut outcomes = pending.iter().zip(&killed).map(|(pending, killed)| {
+            let number = next;
+            next += u64::from(pending.kind == Kind::Put);
+            match (pending.kind, *killed) {
+                (Kind::Put, None) => Outcome::Inserted(number),
+                (Kind::Put, Some(old)) => Outcome::Replaced { new: number, old },
+                (Kind::Delete, Some(old)) => Outcome::Deleted(old),
+                (Kind::Delete, None) => Outcome::Missing,
+            }
+        });
+        let mut of = |batch: &Batch| outcomes.by_ref().take(batch.items.len()).collect();
+        Ok(batches.iter().map(&mut of).collect())
+    }
+
+    /// The number of the record that each operation replaces or deletes.
+    ///
+    /// Ids are looked up in the order of their hashes, which is that of the table, so that a block
+    /// is read once. Operations of one hash are then gone through in their own order, since the
+    /// same id may come more than once.
+    fn resolve(&self, pending: &[Pending], buffer: &mut Vec<u8>) -> Result<Vec<Option<u64>>> {
+        let shared = &*self.shared;
+        let mut order: Vec<(u64, u32)> =
+            pending.iter().zip(0..).map(|(pending, i)| (pending.hash, i)).collect();
+        order.sort_unstable();
+        let mut hashes: Vec<u64> = order.iter().map(|(hash, _)| *hash).collect();
+        hashes.dedup();
+        let mut found = self.find_all(&hashes, buffer)?.into_iter().peekable();
+        let mut next = shared.state().segments.next();
+        let number = |pending: &Pending| {
+            let number = next;
+            next += u64::from(pending.kind == Kind::Put);
+            number
+        };
+        let numbers: Vec<u64> = pending.iter().map(number).collect();
+        let mut killed = vec![None; pending.len()];
+        for same in order.chunk_by(|a, b| a.0 == b.0) {
+            let mut known: Vec<(Vec<u8>, Option<u64>)> = Vec::new();
+            while let Some((_, place)) = found.next_if(|(hash, _)| *hash == same[0].0) {
+                let id = place.read(shared.width, |record| Ok(record.id.as_bytes().to_vec()))?;
+                known.push((id, Some(place.number)));
+            }
+            if known.is_empty() && same.len() == 1 {
+                continue;
+            }
+            for i in same.iter().map(|(_, i)| *i as usize) {
+                let put = (pending[i].kind == Kind::Put).then_some(numbers[i]);
+                let id = pending[i].id();
+                match known.iter_mut().find(|(known, _)| known == id) {
+                    Some((_, number)) => killed[i] = std::mem::replace(number, put),
+                    None => known.push((id.to_vec(), put)),
+                }
+            }
+        }
+        Ok(killed)
+    }
+
+    /// The live records whose ids have one of these hashes, which ascend; in the same order.
+    fn find_all(&self, hashes: &[u64], buffer: &mut Vec<u8>) -> Result<Vec<(u64, Place)>> {
+        let find = || {
+            // In memory first: what moves from there to the table meanwhile is found twice.
+            let mut found = Vec::new();
+            let state = self.shared.state();
+            for hash in hashes {
+                found.extend(state.find_recent(*hash).map(|number| (*hash, number)));
+            }
+            drop(state);
+            self.shared.trees.find_ids(hashes, |i, number| found.push((hashes[i], number)))?;
+            Ok(found)
+        };
+        let found = match find() {
+            Err(Broken(reason)) => {
+                self.rebuild_table(buffer, &reason)?;
+                find()
+            }
+            found => found,
+        };
+        let mut found = found.map_err(|broken| self.shared.table.error(broken))?;
+        found.sort_unstable();
+        found.dedup();
+        let state = self.shared.state();
+        let place = |(hash, number)| Some((hash, state.segments.locate(number)?));
+        Ok(found.into_iter().filter_map(place).collect())
+    }
+}
+
+impl Queue {
+    /// Takes the batches that fit one group, the first in any case.
+    fn take_round(&mut self, group_bytes: usize) -> (Vec<u64>, Vec<Batch>) {
+        let mut bytes = GROUP_HEADER_BYTES;
+        let fits = |(_, batch): &&(u64, Batch)| {
+            bytes += batch.bytes();
+            bytes <= group_bytes
+        };
+        let count = self.waiting.iter().take_while(fits).count().max(1);
+        self.waiting.drain(..count.min(self.waiting.len())).unzip()
+    }
+}
+
+/// A round that somebody leads; when it is over, in whatever way, the others are told.
+struct Round<'a> {
+    store: &'a Store,
+    tickets: Vec<u64>,
+    /// None while it goes on, and after a panic.
+    result: Option<Result<Vec<Vec<Outcome>>>>,
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| {
+            self.store.shared.poison("a thread panicked while it committed");
+            self.store.shared.check_poison().map(|()| Vec::new())
+        });
+        let mut queue = lock_mutex(&self.store.queue);
+        queue.leading = false;
+        match result {
+            Ok(outcomes) => {
+                let outcomes = outcomes.into_iter().map(Ok);
+                queue.done.extend(self.tickets.iter().copied().zip(outcomes));
+            }
+            Err(error) => {
+                queue.done.extend(self.tickets.iter().map(|ticket| (*ticket, Err(repeat(&error)))));
+            }
+        }
+        self.store.turn.notify_all();
+    }
+}
+
+/// The same error once more, for another caller.
+fn repeat(error: &Error) -> Error {
+    match error {
+        Error::Io { doing, path, source } => {
+            let source = match source.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(source.kind(), source.to_string()),
+            };
+            Error::Io { doing, path: path.clone(), source }
+        }
+        Error::Damaged { file, offset, message } => Error::damaged(file, *offset, message),
+        Error::Unavailable { what, hint } => {
+            Error::Unavailable { what: what.clone(), hint: hint.clone() }
+        }
+        other => Error::Unavailable { what: other.to_string(), hint: "try again".to_owned() },
+    }
+}

@@ -1,0 +1,423 @@
+//! The bytes of a segment, drawn once, with a pair of functions to write and to read each part.
+//!
+//! A segment is a header and then groups. A **group** is what one sync made durable: the records
+//! of all callers that waited together. It counts whole or not at all.
+//!
+//! ```text
+//! segment   | header | group | group | ... | group |          (then perhaps a torn tail)
+//! group     | header | record | record | ... | record |
+//!
+//! segment header, 52 bytes                 group header, 40 bytes
+//!   magic       8  "nearseg\0"               magic      4  "ngrp"
+//!   version     4  FORMAT_VERSION            length     4  bytes of the records
+//!   width       2  bits of a code            count      4  records
+//!   zero        2                            previous   4  crc of the group header before, or
+//!   segment     8  number of the segment                   of the segment header
+//!   collection 16  its random name           first      8  number of the first put
+//!   first       8  number of the first put   durable    8  bytes of the file that were synced
+//!   crc         4  of the 48 bytes above                   when this was written
+//!                                            body crc   4  of the records
+//!                                            crc        4  of the 36 bytes above, going on from
+//!                                                          the segment header's crc
+//!
+//! record
+//!   length   varint  bytes after this field
+//!   crc      4       of the record number (8 bytes) and of what follows
+//!   kind     1       1 put, 2 delete; another layout gets another kind: the record's version
+//!   parts    1       put: bit 0 replaces, 1 code, 2 payload, 3 text, 4 f32 vector, 5 f16 vector
+//!   number   varint  put that replaces: how far back the replaced number is; delete: the number
+//!   id       varint length, UTF-8
+//!   code     bits / 8 bytes, rounded up
+//!   payload  varint length, JSON
+//!   text     varint length, UTF-8
+//!   vector   varint numbers, 4 or 2 bytes each
+//! ```
+//!
+//! All numbers are little-endian; every crc is CRC-32C. Why each odd field is there:
+//!
+//! - A put has no number of its own: it is the number before, plus one. The crc covers it, so a
+//!   record read at the wrong place does not pass for another. A delete is covered with the
+//!   number that the next put will get.
+//! - A put names the number that it replaces, and a delete the one that it deletes, so a replay
+//!   needs no map of ids, only a bit a record.
+//! - A group header has a crc of its own, so that its length can be believed before the records
+//!   are read; that crc starts from the segment's, so a group of another segment does not pass;
+//!   and `previous` chains the groups, so a missing, doubled or swapped one is found.
+//! - `durable` tells a torn tail from damage: bytes below what a later group calls durable cannot
+//!   be torn.
+
+use std::path::Path;
+
+use half::f16;
+
+use super::wire::{Reader, varint_len, write_bytes, write_varint};
+use super::{Precision, files};
+use crate::code::{Code, Width};
+use crate::error::{Error, Result};
+use crate::record::{Payload, Record, RecordId};
+
+/// The version of all files of the store that this program writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// The oldest version that it reads.
+pub const OLDEST_READABLE: u32 = 1;
+
+const DIRECTORY_MAGIC: [u8; 8] = *b"nearbit\0";
+pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"nearseg\0";
+pub(super) const SEGMENT_HEADER_BYTES: usize = 52;
+pub(super) const GROUP_MAGIC: [u8; 4] = *b"ngrp";
+pub(super) const GROUP_HEADER_BYTES: usize = 40;
+
+/// What is read, or what was expected and found instead.
+pub(super) type Parsed<T> = std::result::Result<T, String>;
+
+/// Checks the magic and the version that a file begins with.
+///
+/// # Errors
+/// [`Error::Damaged`] for another magic; [`Error::Invalid`] for a version that is not read here,
+/// which is named.
+pub(super) fn check_version(path: &Path, bytes: &[u8], magic: [u8; 8]) -> Result<()> {
+    let mut reader = Reader(bytes);
+    let start = reader.array().and_then(|found: [u8; 8]| Some((found, reader.u32()?)));
+    let Some((found, version)) = start else {
+        return Err(Error::damaged(path, 0, "it ends within its first 12 bytes"));
+    };
+    if found != magic {
+        let (expected, got) = (magic.escape_ascii(), found.escape_ascii());
+        let message = format!("expected it to begin with \"{expected}\", got \"{got}\"");
+        return Err(Error::damaged(path, 0, message));
+    }
+    if !(OLDEST_READABLE..=FORMAT_VERSION).contains(&version) {
+        let age = if version > FORMAT_VERSION { "newer" } else { "older" };
+        return Err(Error::invalid(
+            path.display().to_string(),
+            format!(
+                "it has format version {version}, and this nearbit reads {OLDEST_READABLE} to \
+                 {FORMAT_VERSION}; open it with a nearbit that is {age}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Writes the file `FORMAT`, which marks `dir` as a data directory of this version.
+///
+/// # Errors
+/// Whatever the operating system refuses.
+pub fn create_format(dir: &Path) -> Result<()> {
+    let mut out = DIRECTORY_MAGIC.to_vec();
+    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    write_crc(&mut out, 0);
+    files::write_atomically(&dir.join("FORMAT"), &out)
+}
+
+/// Reads the file `FORMAT`, before anything else in `dir` is believed.
+///
+/// # Errors
+/// [`Error::Invalid`] where a newer or a much older program made the directory,
+/// [`Error::Damaged`] where the file is not what was written, [`Error::Io`] where it is missing.
+pub fn check_format(dir: &Path) -> Result<()> {
+    let path = dir.join("FORMAT");
+    let bytes = files::read(&path, 16)?;
+    check_version(&path, &bytes, DIRECTORY_MAGIC)?;
+    read_crc(&bytes).map(|_| ()).map_err(|flaw| Error::damaged(&path, None, flaw))
+}
+
+/// Appends the CRC-32C of everything that `out` holds from `start` on.
+pub(super) fn write_crc(out: &mut Vec<u8>, start: usize) -> u32 {
+    let crc = crc32c::crc32c(&out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    crc
+}
+
+/// Checks the crc that ends `bytes`, and gives what stands before it.
+pub(super) fn read_crc(bytes: &[u8]) -> Parsed<&[u8]> {
+    let (body, stored) = bytes.split_last_chunk().ok_or("it is too short for its checksum")?;
+    check_crc(crc32c::crc32c(body), u32::from_le_bytes(*stored))?;
+    Ok(body)
+}
+
+fn check_crc(found: u32, stored: u32) -> Parsed<()> {
+    if found == stored {
+        return Ok(());
+    }
+    Err(format!("expected the checksum {stored:08x}, got {found:08x}"))
+}
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SegmentHeader {
+    pub(super) segment: u64,
+    pub(super) collection: [u8; 16],
+    pub(super) width: Width,
+    /// The number that the first put in it has.
+    pub(super) first: u64,
+}
+
+/// The bytes of a segment header, and its crc.
+pub(super) fn write_segment_header(header: &SegmentHeader) -> (Vec<u8>, u32) {
+    let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+    out.extend_from_slice(&SEGMENT_MAGIC);
+    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&(header.width.bits() as u16).to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&header.segment.to_le_bytes());
+    out.extend_from_slice(&header.collection);
+    out.extend_from_slice(&header.first.to_le_bytes());
+    let crc = write_crc(&mut out, 0);
+    (out, crc)
+}
+
+/// A segment header and its crc.
+pub(super) fn read_segment_header(bytes: &[u8]) -> Parsed<(SegmentHeader, u32)> {
+    let header = bytes.get(..SEGMENT_HEADER_BYTES).ok_or("it ends within its header")?;
+    let body = read_crc(header)?;
+    let read = |mut reader: Reader| {
+        reader.take(12)?;
+        let (bits, _zero) = (reader.u16()?, reader.u16()?);
+        let (segment, collection, first) = (reader.u64()?, reader.array()?, reader.u64()?);
+        let width = Width::new(usize::from(bits)).ok().filter(|_| first < 1 << 63)?;
+        Some(SegmentHeader { segment, collection, width, first })
+    };
+    let header = read(Reader(body)).ok_or("its header makes no sense")?;
+    Ok((header, crc32c::crc32c(body)))
+}
+
+/// What a group says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct GroupHeader {
+    /// Bytes of the records.
+    pub(super) length: u32,
+    /// Records.
+    pub(super) count: u32,
+    /// The crc of the group header before it.
+    pub(super) previous: u32,
+    /// The number that its first put has.
+    pub(super) first: u64,
+    /// Bytes of the file that were durable when it was written.
+    pub(super) durable: u64,
+    /// The crc of the records.
+    pub(super) body_crc: u32,
+}
+
+/// The bytes of a group header in the segment whose header has the crc `segment_crc`, and its crc.
+pub(super) fn write_group_header(
+    header: &GroupHeader,
+    segment_crc: u32,
+) -> ([u8; GROUP_HEADER_BYTES], u32) {
+    let mut out = [0; GROUP_HEADER_BYTES];
+    out[0..4].copy_from_slice(&GROUP_MAGIC);
+    out[4..8].copy_from_slice(&header.length.to_le_bytes());
+    out[8..12].copy_from_slice(&header.count.to_le_bytes());
+    out[12..16].copy_from_slice(&header.previous.to_le_bytes());
+    out[16..24].copy_from_slice(&header.first.to_le_bytes());
+    out[24..32].copy_from_slice(&header.durable.to_le_bytes());
+    out[32..36].copy_from_slice(&header.body_crc.to_le_bytes());
+    let crc = crc32c::crc32c_append(segment_crc, &out[..36]);
+    out[36..40].copy_from_slice(&crc.to_le_bytes());
+    (out, crc)
+}
+
+/// A group header and its crc.
+pub(super) fn read_group_header(
+    bytes: &[u8; GROUP_HEADER_BYTES],
+    segment_crc: u32,
+) -> Parsed<(GroupHeader, u32)> {
+    let read = |mut reader: Reader| {
+        let header = GroupHeader {
+            length: reader.u32()?,
+            count: reader.u32()?,
+            previous: reader.u32()?,
+            first: reader.u64()?,
+            durable: reader.u64()?,
+            body_crc: reader.u32()?,
+        };
+        Some((header, reader.u32()?))
+    };
+    if bytes[..4] != GROUP_MAGIC {
+        return Err("no group begins here".to_owned());
+    }
+    let (header, stored) = read(Reader(&bytes[4..])).ok_or("it ends within a group header")?;
+    check_crc(crc32c::crc32c_append(segment_crc, &bytes[..36]), stored)?;
+    Ok((header, stored))
+}
+
+/// Checks the records of a group as a whole.
+pub(super) fn check_group_body(header: &GroupHeader, body: &[u8]) -> Parsed<()> {
+    check_crc(crc32c::crc32c(body), header.body_crc)
+}
+
+/// Put or delete: the record's version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Put = 1,
+    Delete = 2,
+}
+
+const REPLACES: u8 = 1;
+const CODE: u8 = 1 << 1;
+const PAYLOAD: u8 = 1 << 2;
+const TEXT: u8 = 1 << 3;
+const VECTOR_F32: u8 = 1 << 4;
+const VECTOR_F16: u8 = 1 << 5;
+
+/// Appends what a put holds from its id on, and tells which parts there are.
+pub(super) fn write_put(record: &Record, vectors: Precision, out: &mut Vec<u8>) -> Parsed<u8> {
+    let mut parts = 0;
+    write_bytes(record.id.as_str().as_bytes(), out);
+    if let Some(code) = &record.code {
+        parts |= CODE;
+        let end = out.len() + code.width().bytes();
+        code.words().iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+        out.truncate(end);
+    }
+    if !record.payload.is_empty() {
+        parts |= PAYLOAD;
+        let json = serde_json::to_vec(&record.payload).map_err(|error| error.to_string())?;
+        write_bytes(&json, out);
+    }
+    if let Some(text) = &record.text {
+        parts |= TEXT;
+        write_bytes(text.as_bytes(), out);
+    }
+    if let Some(vector) = &record.vector {
+        write_varint(vector.len() as u64, out);
+        match vectors {
+            Precision::F32 => {
+                parts |= VECTOR_F32;
+                vector.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+            }
+            Precision::F16 => {
+                parts |= VECTOR_F16;
+                let halves = vector.iter().map(|x| f16::from_f32(*x).to_le_bytes());
+                halves.for_each(|half| out.extend_from_slice(&half));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// Appends a record: a put that will have `number`, or a delete when `number` is the next to be
+/// given. `killed` is the number that it replaces or deletes; `body` is what follows it.
+pub(super) fn write_record(
+    kind: Kind,
+    parts: u8,
+    number: u64,
+    killed: Option<u64>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let (parts, killed) = match (kind, killed) {
+        (Kind::Put, Some(replaced)) => (parts | REPLACES, Some(number - replaced)),
+        (_, killed) => (parts, killed),
+    };
+    let length = 4 + 2 + killed.map_or(0, varint_len) + body.len();
+    write_varint(length as u64, out);
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, kind as u8, parts]);
+    if let Some(killed) = killed {
+        write_varint(killed, out);
+    }
+    out.extend_from_slice(body);
+    let crc = record_crc(number, &out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn record_crc(number: u64, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), bytes)
+}
+
+/// A record that was checked but not copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordView<'a> {
+    pub(super) kind: Kind,
+    /// The number that it replaces or deletes.
+    pub(super) killed: Option<u64>,
+    pub(super) id: &'a str,
+    pub(super) code: Option<&'a [u8]>,
+    payload: Option<&'a [u8]>,
+    text: Option<&'a [u8]>,
+    vector: Option<(Precision, &'a [u8])>,
+}
+
+/// The bytes that a record takes, known from its first ten or fewer.
+pub(super) fn read_record_len(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader(bytes);
+    let length = usize::try_from(reader.varint()?).ok()?;
+    length.checked_add(bytes.len() - reader.0.len())
+}
+
+/// The next record, whose crc was made with `number`.
+pub(super) fn read_record<'a>(
+    reader: &mut Reader<'a>,
+    number: u64,
+    width: Width,
+) -> Parsed<RecordView<'a>> {
+    let mut bytes = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
+    let stored = bytes.u32().ok_or("a record is too short for its checksum")?;
+    check_crc(record_crc(number, bytes.0), stored)?;
+    read_parts(bytes, number, width).ok_or_else(|| "the parts of a record do not fit".to_owned())
+}
+
+fn read_parts(mut reader: Reader, number: u64, width: Width) -> Option<RecordView> {
+    let kind = match reader.u8()? {
+        1 => Kind::Put,
+        2 => Kind::Delete,
+        _ => return None,
+    };
+    let parts = reader.u8()?;
+    let has = |part: u8| parts & part != 0;
+    let killed = match kind {
+        Kind::Put if has(REPLACES) => Some(number.checked_sub(reader.varint()?)?),
+        Kind::Put => None,
+        Kind::Delete => Some(reader.varint()?),
+    };
+    if parts >= VECTOR_F16 << 1 || killed.is_some_and(|killed| killed >= number) {
+        return None;
+    }
+    let id = std::str::from_utf8(reader.bytes()?).ok()?;
+    let code = if has(CODE) { Some(reader.take(width.bytes())?) } else { None };
+    let payload = if has(PAYLOAD) { Some(reader.bytes()?) } else { None };
+    let text = if has(TEXT) { Some(reader.bytes()?) } else { None };
+    let precision = match (has(VECTOR_F32), has(VECTOR_F16)) {
+        (false, false) => None,
+        (true, false) => Some(Precision::F32),
+        (false, true) => Some(Precision::F16),
+        (true, true) => return None,
+    };
+    let vector = match precision {
+        None => None,
+        Some(precision) => {
+            let len = usize::try_from(reader.varint()?).ok()?;
+            Some((precision, reader.take(len.checked_mul(precision.bytes())?)?))
+        }
+    };
+    let view = RecordView { kind, killed, id, code, payload, text, vector };
+    reader.0.is_empty().then_some(view)
+}
+
+impl RecordView<'_> {
+    /// The record itself.
+    pub(super) fn to_record(self, width: Width) -> Parsed<Record> {
+        let id = RecordId::new(self.id).map_err(|error| error.to_string())?;
+        let code = self.code.map(|bytes| Code::from_bytes(width, bytes)).transpose();
+        let payload = match self.payload {
+            None => Payload::default(),
+            Some(json) => serde_json::from_slice(json).map_err(|error| error.to_string())?,
+        };
+        let text = self.text.map(|text| String::from_utf8(text.to_vec())).transpose();
+        let vector = self.vector.map(|(precision, bytes)| match precision {
+            Precision::F32 => bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
+            Precision::F16 => {
+                bytes.as_chunks().0.iter().map(|x| f16::from_le_bytes(*x).to_f32()).collect()
+            }
+        });
+        Ok(Record {
+            id,
+            code: code.map_err(|error| error.to_string())?,
+            payload,
+            text: text.map_err(|error| error.to_string())?,
+            vector,
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! The MANIFEST of a collection: its settings, and its segments in order.
+//!
+//! ```text
+//! magic       8   "nearman\0"
+//! version     4   FORMAT_VERSION
+//! collection 16   its random name
+//! width       2   bits of a code
+//! settings    varint length, bytes that only the collection understands
+//! segments    varint count, then each:
+//!   segment   8   its number: the file segments/00000001.seg
+//!   length    8   bytes of it that are known to be durable
+//!   checksum  4   crc of the last group header within them (of the segment header if none)
+//! crc         4   of all above
+//! ```
+//!
+//! The last segment is open: it may be longer than the MANIFEST says. The others are sealed and
+//! are exactly as long. The file is replaced as a whole, so it is never torn; a file in `segments`
+//! that it does not name was never part of the collection.
+
+use std::path::{Path, PathBuf};
+
+use super::files;
+use super::format::{FORMAT_VERSION, Parsed, check_version, read_crc, write_crc};
+use super::wire::{Reader, write_bytes, write_varint};
+use crate::code::Width;
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"nearman\0";
+/// More than any MANIFEST has: a segment takes 20 bytes of it.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What a MANIFEST says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Manifest {
+    pub(super) collection: [u8; 16],
+    pub(super) width: Width,
+    pub(super) settings: Vec<u8>,
+    pub(super) segments: Vec<Known>,
+}
+
+/// What is known of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Known {
+    pub(super) segment: u64,
+    /// Bytes that are durable.
+    pub(super) length: u64,
+    /// The crc of the last group header within `length`.
+    pub(super) checksum: u32,
+}
+
+impl Manifest {
+    /// The MANIFEST of the collection in `dir`.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join("MANIFEST")
+    }
+
+    /// Reads the MANIFEST of the collection in `dir`.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = Self::path(dir);
+        let bytes = files::read(&path, MAX_BYTES)?;
+        check_version(&path, &bytes, MAGIC)?;
+        read_manifest(&bytes).map_err(|flaw| Error::damaged(&path, None, flaw))
+    }
+
+    /// Replaces the MANIFEST of the collection in `dir`.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        files::write_atomically(&Self::path(dir), &write_manifest(self))
+    }
+}
+
+fn write_manifest(manifest: &Manifest) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&manifest.collection);
+    out.extend_from_slice(&(manifest.width.bits() as u16).to_le_bytes());
+    write_bytes(&manifest.settings, &mut out);
+    write_varint(manifest.segments.len() as u64, &mut out);
+    for known in &manifest.segments {
+        out.extend_from_slice(&known.segment.to_le_bytes());
+        out.extend_from_slice(&known.length.to_le_bytes());
+        out.extend_from_slice(&known.checksum.to_le_bytes());
+    }
+    write_crc(&mut out, 0);
+    out
+}
+
+fn read_manifest(bytes: &[u8]) -> Parsed<Manifest> {
+    let mut reader = Reader(read_crc(bytes)?);
+    let read = |reader: &mut Reader| {
+        reader.take(12)?;
+        let collection = reader.array()?;
+        let width = Width::new(usize::from(reader.u16()?)).ok()?;
+        let settings = reader.bytes()?.to_vec();
+        let mut segments = Vec::new();
+        for _ in 0..reader.varint()? {
+            let (segment, length) = (reader.u64()?, reader.u64()?);
+            segments.push(Known { segment, length, checksum: reader.u32()? });
+        }
+        let ascending = segments.is_sorted_by(|a, b| a.segment < b.segment);
+        let complete = reader.0.is_empty() && ascending && !segments.is_empty();
+        complete.then_some(Manifest { collection, width, settings, segments })
+    };
+    read(&mut reader).ok_or_else(|| "its parts do not fit".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Result<Manifest> {
+        let known = |segment| Known { segment, length: 1000 * segment, checksum: 17 };
+        Ok(Manifest {
+            collection: *b"0123456789abcdef",
+            width: Width::new(64)?,
+            settings: b"{\"keep\":\"text\"}".to_vec(),
+            segments: vec![known(1), known(2), known(5)],
+        })
+    }
+
+    #[test]
+    fn it_reads_back_and_every_flipped_bit_and_cut_is_found() -> Result<()> {
+        let manifest = example()?;
+        let bytes = write_manifest(&manifest);
+        assert_eq!(read_manifest(&bytes), Ok(manifest));
+        for end in 0..bytes.len() {
+            assert!(read_manifest(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        for bit in 0..8 * bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(read_manifest(&bytes).is_err(), "bit {bit}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("create", "tempdir"))?;
+        let mut bytes = write_manifest(&example()?);
+        bytes[8] = 2;
+        files::write_atomically(&Manifest::path(dir.path()), &bytes)?;
+        let refused = Manifest::read(dir.path()).map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|message| message.contains("it has format version 2")
+            && message.contains("reads 1 to 1; open it with a nearbit that is newer")));
+        Ok(())
+    }
+}

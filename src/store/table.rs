@@ -1,0 +1,131 @@
+//! The table: one sled database per data directory, shared by all collections.
+//!
+//! It holds nothing that the segments do not hold, so it may be thrown away at any time. sled
+//! 0.34.7 loses what it was told at a power cut and can panic over one flipped bit; so nothing that
+//! it says is believed without a check, and no panic of it gets out of here. Each collection has
+//! two trees in it, see [`super::tree`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files;
+use crate::error::{Error, Result};
+
+/// Memory that sled may use for blocks, of all collections together.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// Why the table cannot be believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Broken(pub(super) String);
+
+impl From<sled::Error> for Broken {
+    fn from(error: sled::Error) -> Self {
+        Self(format!("sled says: {error}"))
+    }
+}
+
+/// Does `work` on the table; a panic in it comes back as an error.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
+        Err(Broken(format!("sled panicked: {said}")))
+    })
+}
+
+/// The table of a data directory. A clone is another handle on the same table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    db: sled::Db,
+    dir: Arc<PathBuf>,
+    rebuilt: bool,
+}
+
+impl Table {
+    /// Opens the table in `dir`, and makes it where there is none. A table that does not open is
+    /// moved aside, to `<dir>.damaged-1` and so on, and a new one is made; each collection then
+    /// fills its part again from its segments.
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses.
+    pub fn open(dir: &Path) -> Result<Self> {
+        files::create_dir(dir)?;
+        let (db, rebuilt) = match open_sled(dir) {
+            Ok(db) => (db, false),
+            Err(Broken(reason)) => {
+                let aside = (1u32..)
+                    .map(|n| PathBuf::from(format!("{}.damaged-{n}", dir.display())))
+                    .find(|aside| !aside.exists())
+                    .unwrap_or_else(|| dir.with_extension("damaged"));
+                tracing::warn!(
+                    table = %dir.display(), moved_to = %aside.display(), reason,
+                    "the table does not open; it is made anew from the segments"
+                );
+                files::rename(dir, &aside)?;
+                files::create_dir(dir)?;
+                let db = open_sled(dir).map_err(|Broken(reason)| {
+                    Error::damaged(dir, None, format!("a new table does not open: {reason}"))
+                })?;
+                (db, true)
+            }
+        };
+        Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt })
+    }
+
+    /// Whether there was a table that did not open, so that this is a new one.
+    pub fn rebuilt(&self) -> bool {
+        self.rebuilt
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes it takes on disk, for all collections.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where sled cannot say.
+    pub fn bytes(&self) -> Result<u64> {
+        guarded(|| Ok(self.db.size_on_disk()?)).map_err(|broken| self.error(broken))
+    }
+
+    /// Forgets the trees of a collection.
+    pub(super) fn drop_collection(&self, collection: [u8; 16]) -> Result<(), Broken> {
+        guarded(|| {
+            for kind in ["ids", "codes"] {
+                self.db.drop_tree(tree_name(collection, kind))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A tree of a collection.
+    pub(super) fn tree(&self, collection: [u8; 16], kind: &str) -> Result<sled::Tree, Broken> {
+        guarded(|| Ok(self.db.open_tree(tree_name(collection, kind))?))
+    }
+
+    pub(super) fn error(&self, Broken(reason): Broken) -> Error {
+        Error::damaged(&*self.dir, None, reason)
+    }
+}
+
+fn tree_name(collection: [u8; 16], kind: &str) -> String {
+    format!("{:032x}.{kind}", u128::from_be_bytes(collection))
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, Broken> {
+    // A process that was killed while it opened the table leaves `snap.*.generating`; with it
+    // sled never opens again.
+    let stale = |path: &PathBuf| path.extension().is_some_and(|end| end == "generating");
+    let listed = files::list(dir).map_err(|error| Broken(error.to_string()))?;
+    for path in listed.iter().filter(|path| stale(path)) {
+        files::remove_file(path).map_err(|error| Broken(error.to_string()))?;
+    }
+    guarded(|| {
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);
+        // Each checkpoint flushes; in between there is nothing to flush.
+        Ok(config.flush_every_ms(None).open()?)
+    })
+}

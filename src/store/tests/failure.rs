@@ -1,0 +1,131 @@
+//! Writes that fail, and what is refused.
+
+use std::io::ErrorKind;
+
+use super::*;
+
+fn fail_next(store: &Store, doing: &'static str, kind: ErrorKind) {
+    let file = std::sync::Arc::clone(&store.shared.state().segments.open().file);
+    *super::super::lock_mutex(&file.fault) = Some((doing, kind));
+}
+
+#[test]
+fn a_full_disk_refuses_a_group_and_takes_the_next() -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..3)?;
+    fail_next(&store, "write to", ErrorKind::StorageFull);
+    let refused = store.commit(vec![put(record("full", None))], |_| ());
+    assert!(refused.as_ref().is_err_and(Error::is_full), "{refused:?}");
+    assert_eq!(store.len(), 3);
+    assert_eq!(store.commit(vec![put(record("next", None))], |_| ())?, [Outcome::Inserted(3)]);
+    crash(store);
+    let (store, _) = place.open()?;
+    assert_eq!(store.get(&id("full"))?, None);
+    assert_eq!(store.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn after_a_failed_write_or_sync_writes_are_refused_and_reads_go_on() -> Result<()> {
+    for (doing, kind) in [
+        ("write to", ErrorKind::Other),
+        ("sync", ErrorKind::Other),
+        ("sync", ErrorKind::StorageFull),
+    ] {
+        let mut place = Place::new(SMALL)?;
+        let store = place.create(64)?;
+        put_singly(&store, 0..3)?;
+        fail_next(&store, doing, kind);
+        let published = std::cell::Cell::new(0);
+        let lost = store.commit(vec![put(record("lost", None))], |_| published.set(1));
+        assert!(matches!(lost, Err(Error::Io { doing: at, .. }) if at == doing));
+        assert_eq!(published.get(), 0);
+        let refused = store.commit(vec![put(record("later", None))], |_| published.set(1));
+        assert!(
+            matches!(&refused, Err(Error::Unavailable { what, hint })
+                if what.contains(doing) && hint.contains("reopen")),
+            "{refused:?}"
+        );
+        assert_eq!(store.get(&id(2))?.map(|(number, _)| number), Some(2));
+        assert_eq!(store.within(&Code::zero(store.width()), 64, 9)?.len(), 3);
+        drop(store);
+        let (store, _) = place.open()?;
+        assert_eq!(store.len(), 3);
+        assert_eq!(store.commit(vec![put(record("later", None))], |_| ())?, [Outcome::Inserted(3)]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_writer_that_panics_leaves_an_error_not_a_hang() -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let store = place.create(64)?;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.commit(vec![put(record("a", None))], |_| panic!("on purpose"))
+    }));
+    assert!(panicked.is_err());
+    let refused = store.commit(vec![put(record("b", None))], |_| ());
+    assert!(matches!(refused, Err(Error::Unavailable { .. })));
+    // It was durable before it was published.
+    assert_eq!(store.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let store = place.create(64)?;
+    let other = put(record("a", Some(Code::zero(Width::new(32)?))));
+    let refused = store.commit(vec![put(record("b", None)), other], |_| ());
+    let message = refused.map_err(|error| error.to_string());
+    assert_eq!(message, Err("records[1].code: expected 64 bits, got 32 bits".to_owned()));
+    let text = Some("x".repeat(5000));
+    let refused = store.commit(vec![put(Record { text, ..record("a", None) })], |_| ());
+    let message = refused.map_err(|error| error.to_string());
+    assert!(message.is_err_and(|m| m.contains("expected at most 4096 bytes in one commit")));
+    assert!(store.within(&Code::zero(Width::new(32)?), 1, 1).is_err());
+    assert!(store.is_empty());
+    assert_eq!(store.commit(vec![Operation::Delete(id("a"))], |_| ())?, [Outcome::Missing]);
+    Ok(())
+}
+
+#[test]
+fn a_collection_is_made_once_and_removed_whole() -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..20)?;
+    store.checkpoint()?;
+    drop(store);
+    assert!(matches!(place.create(64), Err(Error::Exists { .. })));
+    let table = place.table()?;
+    Store::remove(&place.collection(), &table)?;
+    assert!(!Store::exists(&place.collection())? && !place.collection().exists());
+    // What a crash in the middle of an earlier creation left is no obstacle.
+    let segments = place.collection().join("segments");
+    super::super::files::create_dir(&segments)?;
+    super::super::files::write_atomically(&segments.join("00000001.seg"), b"half")?;
+    let store = place.create(32)?;
+    assert!(store.is_empty() && store.within(&Code::zero(Width::new(32)?), 32, 9)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_data_directory_of_a_newer_format_is_refused() -> Result<()> {
+    let place = Place::new(SMALL)?;
+    let dir = place.dir.path();
+    crate::store::create_format(dir)?;
+    crate::store::check_format(dir)?;
+    let path = dir.join("FORMAT");
+    let good = super::super::files::read(&path, 16)?;
+    let mut bytes = good.clone();
+    bytes[8] = 9;
+    super::super::files::write_atomically(&path, &bytes)?;
+    let refused = crate::store::check_format(dir).map_err(|error| error.to_string());
+    assert!(refused.is_err_and(|message| message.contains("it has format version 9")));
+    bytes = good;
+    bytes[14] ^= 1;
+    super::super::files::write_atomically(&path, &bytes)?;
+    assert!(matches!(crate::store::check_format(dir), Err(Error::Damaged { .. })));
+    Ok(())
+}

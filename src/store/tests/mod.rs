@@ -1,0 +1,174 @@
+//! The store as a whole, against a map and a linear scan, and against damage.
+
+mod damage;
+mod failure;
+mod model;
+mod together;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Limits, Live, Operation, Outcome, Precision, Store, Table};
+use crate::code::{Code, Width};
+use crate::error::{Error, Result};
+use crate::record::{Payload, Record, RecordId};
+
+/// Small limits, so that a few records make segments roll, checkpoints run and hashes collide.
+const SMALL: Limits =
+    Limits { segment_bytes: 700, group_bytes: 4096, checkpoint_records: 8, hash_mask: 3 };
+
+/// A data directory with one collection.
+struct Place {
+    dir: TempDir,
+    table: Option<Table>,
+    limits: Limits,
+}
+
+impl Place {
+    fn new(limits: Limits) -> Result<Self> {
+        // In memory where that is possible: a sync then takes no time.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let dir = dir.map_err(Error::io("create", "a directory for a test"))?;
+        Ok(Self { dir, table: None, limits })
+    }
+
+    fn table(&mut self) -> Result<Table> {
+        if self.table.is_none() {
+            self.table = Some(Table::open(&self.dir.path().join("table"))?);
+        }
+        self.table.clone().ok_or(Error::Interrupted)
+    }
+
+    fn collection(&self) -> PathBuf {
+        self.dir.path().join("collections/c")
+    }
+
+    fn create(&mut self, width: usize) -> Result<Store> {
+        let (dir, table) = (self.collection(), self.table()?);
+        Store::create_with(&dir, b"settings", Width::new(width)?, &table, self.limits)
+    }
+
+    fn open(&mut self) -> Result<(Store, Live)> {
+        let table = self.table()?;
+        Store::open_with(&self.collection(), &table, self.limits)
+    }
+
+    /// The last segment file.
+    fn last_segment(&self) -> Result<PathBuf> {
+        let listed = super::files::list(&self.collection().join("segments"))?;
+        listed.last().cloned().ok_or(Error::Interrupted)
+    }
+}
+
+/// Drops a store as a killed process would: without a last checkpoint.
+fn crash(store: Store) {
+    store.join_checkpoint();
+    store.shared.poison("the test stops here");
+}
+
+fn id(name: impl ToString) -> RecordId {
+    RecordId::new(name.to_string()).unwrap_or_else(|_| RecordId::generate())
+}
+
+/// A record of a code and perhaps more.
+fn record(name: impl ToString, code: Option<Code>) -> Record {
+    Record { id: id(name), code, payload: Payload::default(), text: None, vector: None }
+}
+
+fn put(record: Record) -> Operation {
+    Operation::Put { record, vectors: Precision::F32 }
+}
+
+fn code(width: Width, value: u64) -> Code {
+    let mut code = Code::zero(width);
+    (0..width.bits().min(64)).filter(|i| value >> i & 1 == 1).for_each(|i| code.flip(i));
+    code
+}
+
+/// Puts `count` records of a code each, named by their number, one commit each.
+fn put_singly(store: &Store, names: std::ops::Range<u64>) -> Result<()> {
+    for name in names {
+        let operation = put(record(name, Some(code(store.width(), name))));
+        store.commit(vec![operation], |_| ())?;
+    }
+    Ok(())
+}
+
+/// What a store should hold: the oracle.
+#[derive(Clone, Default, Debug)]
+struct Model {
+    records: BTreeMap<u64, Record>,
+    next: u64,
+}
+
+impl Model {
+    fn number_of(&self, id: &RecordId) -> Option<u64> {
+        self.records.iter().find(|(_, record)| record.id == *id).map(|(number, _)| *number)
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Outcome {
+        match operation {
+            Operation::Delete(id) => match self.number_of(id) {
+                None => Outcome::Missing,
+                Some(old) => {
+                    self.records.remove(&old);
+                    Outcome::Deleted(old)
+                }
+            },
+            Operation::Put { record, .. } => {
+                let (new, old) = (self.next, self.number_of(&record.id));
+                self.next += 1;
+                self.records.insert(new, record.clone());
+                match old {
+                    None => Outcome::Inserted(new),
+                    Some(old) => {
+                        self.records.remove(&old);
+                        Outcome::Replaced { new, old }
+                    }
+                }
+            }
+        }
+    }
+
+    fn within(&self, code: &Code, radius: u32, limit: usize) -> Vec<(u64, u32)> {
+        let coded = self.records.iter().filter_map(|(n, r)| Some((*n, r.code.as_ref()?)));
+        let mut hits: Vec<_> = coded.map(|(n, other)| (n, code.distance(other))).collect();
+        hits.retain(|(_, distance)| *distance <= radius);
+        hits.sort_by_key(|(number, distance)| (*distance, *number));
+        hits.truncate(limit);
+        hits
+    }
+
+    /// Compares everything that a store says.
+    fn check(&self, store: &Store, names: impl Iterator<Item = RecordId>) -> Result<()> {
+        assert_eq!(store.len(), self.records.len() as u64);
+        let listed: Vec<_> = self.records.iter().map(|(n, r)| (*n, r.clone())).collect();
+        assert_eq!(store.list(None, usize::MAX)?, listed);
+        for name in names {
+            let expected = self.number_of(&name).map(|n| (n, self.records[&n].clone()));
+            assert_eq!(store.get(&name)?, expected, "{name}");
+        }
+        for center in [0, 0b11, 0b1011_0110] {
+            let center = code(store.width(), center);
+            for (radius, limit) in [(0, 100), (1, 100), (3, 2), (100, 5), (100, 100)] {
+                assert_eq!(
+                    store.within(&center, radius, limit)?,
+                    self.within(&center, radius, limit),
+                    "within {radius} of {center}, at most {limit}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_live(&self, live: &Live) {
+        let expected: Vec<_> =
+            self.records.iter().filter_map(|(n, r)| Some((*n, r.code.clone()?))).collect();
+        assert_eq!(live.numbers, expected.iter().map(|(n, _)| *n).collect::<Vec<_>>());
+        let codes: Vec<_> = (0..live.codes.len()).map(|row| live.codes.get(row)).collect();
+        assert_eq!(codes, expected.into_iter().map(|(_, code)| code).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,186 @@
+//! Random operations, reopening and crashes among them, against the model.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<(u8, Option<u8>)>),
+    Checkpoint,
+    Reopen,
+    /// A killed process, and perhaps this share of the bytes lost that no MANIFEST calls durable.
+    Crash(Option<f64>),
+    LoseTable,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // A name, and a seed of the record; none deletes.
+    let operation = (0u8..14, prop::option::weighted(0.75, any::<u8>()));
+    let step = prop_oneof![
+        12 => prop::collection::vec(operation, 0..6).prop_map(Step::Commit),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        2 => prop::option::of(0.0..1.0).prop_map(Step::Crash),
+        1 => Just(Step::LoseTable),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+fn operation(width: Width, name: u8, seed: Option<u8>) -> Result<Operation> {
+    let Some(seed) = seed else { return Ok(Operation::Delete(id(name))) };
+    let has = |part: u8| seed >> part & 1 == 1;
+    // Few different codes, so that many records share one.
+    let code = (seed % 8 != 7).then(|| code(width, u64::from(seed % 8) * 0x1_0000_0000_0043));
+    let mut record = record(name, code);
+    if has(3) {
+        record.payload = Payload::from_json(&format!("{{\"seed\":{seed},\"deep\":[1,{{}}]}}"))?;
+    }
+    record.text = has(4).then(|| "Über ".repeat(usize::from(seed % 40)));
+    record.vector = has(5).then(|| vec![0.5, -2.0, f32::from(seed)]);
+    let vectors = if has(6) { Precision::F16 } else { Precision::F32 };
+    Ok(Operation::Put { record, vectors })
+}
+
+/// Runs the steps; after each the store and the model agree.
+fn run(width: usize, steps: &[Step]) -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let mut store = place.create(width)?;
+    let mut model = Model::default();
+    // The model after each commit, by the file and the length of it that hold the commit.
+    let mut history = vec![(place.last_segment()?, 0, model.clone())];
+    let names = || (0u8..14).map(id);
+    for step in steps {
+        match step {
+            Step::Commit(operations) => {
+                let operations =
+                    operations.iter().map(|(name, seed)| operation(store.width(), *name, *seed));
+                let operations: Vec<_> = operations.collect::<Result<_>>()?;
+                let expected: Vec<_> = operations.iter().map(|o| model.apply(o)).collect();
+                assert_eq!(store.commit(operations, |_| ())?, expected);
+                let segment = place.last_segment()?;
+                let length =
+                    std::fs::metadata(&segment).map_err(Error::io("read", &segment))?.len();
+                history.push((segment, length, model.clone()));
+            }
+            Step::Checkpoint => store.checkpoint()?,
+            Step::Reopen => {
+                drop(store);
+                let opened = place.open()?;
+                model.check_live(&opened.1);
+                store = opened.0;
+                assert_eq!(store.settings(), b"settings");
+            }
+            Step::Crash(lost) => {
+                store.join_checkpoint();
+                let noted =
+                    super::super::lock_mutex(&store.shared.manifest).segments.last().copied();
+                crash(store);
+                let segment = place.last_segment()?;
+                let file = super::super::files::File::open(&segment)?;
+                let (length, noted) = (file.len()?, noted.map_or(0, |known| known.length));
+                if let Some(share) = lost {
+                    let kept = noted + ((length - noted) as f64 * (1.0 - share)) as u64;
+                    file.truncate(kept)?;
+                    history.retain(|(at, length, _)| *at != segment || *length <= kept);
+                    model = history.last().map(|(_, _, model)| model.clone()).unwrap_or_default();
+                }
+                let opened = place.open()?;
+                model.check_live(&opened.1);
+                store = opened.0;
+            }
+            Step::LoseTable => {
+                crash(store);
+                place.table = None;
+                super::super::files::remove_dir(&place.dir.path().join("table"))?;
+                let opened = place.open()?;
+                model.check_live(&opened.1);
+                store = opened.0;
+            }
+        }
+        model.check(&store, names())?;
+    }
+    Ok(())
+}
+
+fn check(width: usize, cases: u32) {
+    let config =
+        Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[width as u8; 32]);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let result = runner.run(&steps(), |steps| {
+        run(width, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
+fn it_is_a_map_and_a_linear_scan_with_64_bits() {
+    check(64, 24);
+}
+
+#[test]
+fn it_is_a_map_and_a_linear_scan_with_11_bits() {
+    check(11, 12);
+}
+
+#[test]
+fn it_is_a_map_and_a_linear_scan_with_1024_bits() {
+    check(1024, 12);
+}
+
+/// Enough records for many blocks, replaced and deleted until blocks shrink again.
+#[test]
+fn many_blocks() -> Result<()> {
+    let limits = Limits { checkpoint_records: 500, hash_mask: u64::MAX, ..Limits::default() };
+    let mut place = Place::new(limits)?;
+    let store = place.create(64)?;
+    let mut numbers = BTreeMap::new();
+    let mut next = 0;
+    // A multiplicative generator is random enough to spread codes and to mix the names up.
+    let mut random = 7u64;
+    for round in 0..40u64 {
+        let operations: Vec<_> = (0..250)
+            .map(|_| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let name = random >> 40 & 0xfff;
+                let delete = round > 25 && random >> 33 & 3 != 0;
+                if delete {
+                    numbers.remove(&name);
+                    return Operation::Delete(id(name));
+                }
+                numbers.insert(name, (next, random));
+                next += 1;
+                put(record(name, Some(code(store.width(), random))))
+            })
+            .collect();
+        store.commit(operations, |_| ())?;
+    }
+    store.checkpoint()?;
+    let check = |store: &Store| -> Result<()> {
+        assert_eq!(store.stats().recent, 0);
+        assert_eq!(store.len(), numbers.len() as u64);
+        for name in 0..0x1000 {
+            let found = store.get(&id(name))?.map(|(number, record)| (number, record.code));
+            let expected = numbers.get(&name).map(|(n, c)| (*n, Some(code(store.width(), *c))));
+            assert_eq!(found, expected, "{name}");
+        }
+        let mut all: Vec<u64> = numbers.values().map(|(number, _)| *number).collect();
+        all.sort_unstable();
+        for (number, value) in numbers.values().take(200) {
+            let center = code(store.width(), value ^ 1 << 7);
+            assert!(store.within(&center, 1, 10)?.contains(&(*number, 1)));
+        }
+        let mut found: Vec<_> =
+            store.within(&Code::zero(store.width()), 64, usize::MAX)?.iter().map(|h| h.0).collect();
+        found.sort_unstable();
+        assert_eq!(found, all);
+        Ok(())
+    };
+    check(&store)?;
+    drop(store);
+    let (store, _) = place.open()?;
+    assert_eq!(store.stats().table_reach, next);
+    check(&store)
+}

@@ -1,0 +1,321 @@
+//! A tree of the table: sorted (key, number) entries in blocks, a block a sled value.
+//!
+//! A block's name is `B` and an entry (key, number), and it covers the entries from there up to
+//! the name of the next block; below the first name there is nothing. One more value, `M`, tells
+//! what the tree is: the collection, and the reach: entries of all records below that number have
+//! been merged into it. It is written last, so a merge that was interrupted shows: blocks that
+//! reach further than the tree.
+//!
+//! A merge replaces blocks in batches, and sled applies a batch as a whole. A look-up may need two
+//! neighbouring blocks, so the two exclude one another by a lock.
+
+use std::ops::Bound;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use super::block::{Block, Run};
+use super::table::{Broken, Table, guarded};
+use super::wire::Reader;
+
+/// Blocks in one sled batch. Batches of more than 1,000 keys cost memory out of all proportion.
+const BATCH_BLOCKS: usize = 500;
+const TREE_VERSION: u8 = 1;
+const MARK: &[u8] = b"M";
+
+/// What a tree holds, counted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Counts {
+    pub(super) entries: u64,
+    pub(super) blocks: u64,
+    pub(super) bytes: u64,
+}
+
+impl Counts {
+    fn add(&mut self, bytes: usize, entries: usize) {
+        self.entries += entries as u64;
+        self.blocks += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// One sorted map from keys to numbers.
+#[derive(Debug)]
+pub(super) struct Tree {
+    tree: sled::Tree,
+    collection: [u8; 16],
+    key_bytes: usize,
+    counts: Mutex<Counts>,
+    /// Held to read by look-ups and to write while a batch is applied.
+    batches: RwLock<()>,
+}
+
+/// A name and a block.
+pub(super) type Item = (sled::IVec, sled::IVec);
+
+impl Tree {
+    /// The tree `kind` of a collection, whose keys have `key_bytes` bytes.
+    pub(super) fn open(
+        table: &Table,
+        collection: [u8; 16],
+        kind: &str,
+        key_bytes: usize,
+    ) -> Result<Self, Broken> {
+        let tree = table.tree(collection, kind)?;
+        let counts = Mutex::default();
+        Ok(Self { tree, collection, key_bytes, counts, batches: RwLock::default() })
+    }
+
+    /// How far the tree reaches, as it says; `None` where nothing was merged yet.
+    pub(super) fn reach(&self) -> Result<Option<u64>, Broken> {
+        let Some(mark) = guarded(|| Ok(self.tree.get(MARK)?))? else { return Ok(None) };
+        let read = |mut reader: Reader| {
+            let (crc, body) = (reader.u32()?, reader.0);
+            let reach = reader.u64()?;
+            (mark == self.mark(reach) && crc == crc32c::crc32c(body)).then_some(reach)
+        };
+        read(Reader(&mark)).map(Some).ok_or_else(|| {
+            Broken("it is of another version or another collection, or damaged".to_owned())
+        })
+    }
+
+    /// The value of `M`.
+    fn mark(&self, reach: u64) -> Vec<u8> {
+        let mut mark = vec![0; 4];
+        mark.extend_from_slice(&reach.to_le_bytes());
+        mark.extend_from_slice(&[TREE_VERSION, self.key_bytes as u8]);
+        mark.extend_from_slice(&self.collection);
+        let crc = crc32c::crc32c(&mark[4..]);
+        mark[..4].copy_from_slice(&crc.to_le_bytes());
+        mark
+    }
+
+    /// What it holds.
+    pub(super) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the block that begins with this entry.
+    fn name(&self, key: &[u8], number: u64) -> Vec<u8> {
+        [b"B", key, &number.to_be_bytes()].concat()
+    }
+
+    fn lowest(&self) -> Vec<u8> {
+        self.name(&vec![0; self.key_bytes], 0)
+    }
+
+    /// The blocks that may hold entries up to `name`, the last first.
+    fn blocks_down_from<'a>(
+        &self,
+        name: &'a [u8],
+    ) -> impl Iterator<Item = Result<Item, Broken>> + use<'a> {
+        self.tree.range(b"B".as_slice()..=name).rev().map(|item| Ok(item?))
+    }
+
+    fn read<'a>(&self, (name, bytes): &'a Item) -> Result<Block<'a>, Broken> {
+        Block::read(name, bytes, self.key_bytes).map_err(Broken)
+    }
+
+    /// Finds the entries of many keys: `each` gets the index of the key, and a number. Quick where
+    /// the keys are sorted, as neighbours share a block.
+    pub(super) fn find<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        mut each: impl FnMut(usize, u64),
+    ) -> Result<(), Broken> {
+        guarded(|| {
+            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            let mut last: Option<Item> = None;
+            for (i, key) in keys.iter().map(AsRef::as_ref).enumerate() {
+                let (low, high) = (self.name(key, 0), self.name(key, u64::MAX));
+                if let Some(item) = last.as_ref().filter(|(name, _)| **name <= *low) {
+                    // Checked when it was fetched.
+                    let block = Block::read_again(&item.1, self.key_bytes).map_err(Broken)?;
+                    if block.last_key().is_some_and(|last| key < last) {
+                        block.find(key, |number| each(i, number));
+                        continue;
+                    }
+                }
+                for item in self.blocks_down_from(&high) {
+                    let item = item?;
+                    self.read(&item)?.find(key, |number| each(i, number));
+                    let reached = *item.0 <= *low;
+                    last = Some(item);
+                    if reached {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives every block in order to `each`.
+    pub(super) fn each_block(
+        &self,
+        mut each: impl FnMut(&Item, Block) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        guarded(|| {
+            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            for item in self.tree.range(b"B".as_slice()..b"C".as_slice()) {
+                let item = item?;
+                each(&item, self.read(&item)?)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives every entry in order to `each`, and counts the tree anew.
+    ///
+    /// # Errors
+    /// A block that is damaged, overlaps another, or reaches beyond `reach`.
+    pub(super) fn check(&self, reach: u64, mut each: impl FnMut(&[u8], u64)) -> Result<(), Broken> {
+        let mut counts = Counts::default();
+        let mut last = Vec::new();
+        self.each_block(|item, block| {
+            if block.reach > reach {
+                return Err(Broken("a merge into it was interrupted".to_owned()));
+            }
+            if *item.0 <= *last {
+                return Err(Broken("two of its blocks overlap".to_owned()));
+            }
+            counts.add(item.0.len() + item.1.len(), block.len());
+            if let Some((key, number)) =
+                block.iter().inspect(|(key, number)| each(key, *number)).last()
+            {
+                last = self.name(key, number);
+            }
+            Ok(())
+        })?;
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        Ok(())
+    }
+
+    /// Merges the sorted entries of `run`: then the tree reaches `reach`. `prune` takes dead
+    /// entries out of what is written; with `sweep` every block is, not only those that change.
+    pub(super) fn merge(
+        &self,
+        run: &Run,
+        reach: u64,
+        sweep: bool,
+        prune: impl Fn(&mut Run),
+    ) -> Result<(), Broken> {
+        guarded(|| {
+            let mut changes = Changes::default();
+            let mut done = 0;
+            // Merges what the run has for the blocks before `after` into the entries of a block.
+            let merged = |entries: Run, done: &mut usize, after: Option<&Item>| {
+                let count = run.count_below(*done, after.map(|(name, _)| &name[1..]));
+                let mut entries = entries.merge(run, *done..*done + count);
+                *done += count;
+                prune(&mut entries);
+                entries
+            };
+            let mut at = if sweep { Some(self.lowest()) } else { self.covering(run.first())? };
+            while let Some(name) = at {
+                let old = match self.tree.get(&name)? {
+                    Some(bytes) => self.take(&(name.as_slice().into(), bytes), &mut changes)?,
+                    None => Run::new(self.key_bytes),
+                };
+                let mut after = self.block_after(&name)?;
+                let mut entries = merged(old, &mut done, after.as_ref());
+                // A small block takes in the one after it.
+                while entries.len() < entries.block_capacity() / 4
+                    && let Some(item) = after
+                {
+                    after = self.block_after(&item.0)?;
+                    let more = self.take(&item, &mut changes)?;
+                    entries.append(&merged(more, &mut done, after.as_ref()));
+                    changes.batch.remove(item.0);
+                }
+                self.put(name, &entries, reach, &mut changes);
+                if changes.blocks >= BATCH_BLOCKS {
+                    self.apply(std::mem::take(&mut changes))?;
+                }
+                at = match after {
+                    Some((name, _)) if sweep => Some(name.to_vec()),
+                    Some(_) if done < run.len() => self.covering(Some(run.entry(done)))?,
+                    _ => None,
+                };
+            }
+            changes.batch.insert(MARK, self.mark(reach));
+            self.apply(changes)?;
+            self.tree.flush()?;
+            Ok(())
+        })
+    }
+
+    /// The name of the block that covers an entry.
+    fn covering(&self, entry: Option<&[u8]>) -> Result<Option<Vec<u8>>, Broken> {
+        let Some(entry) = entry else { return Ok(None) };
+        let name = [b"B", entry].concat();
+        let block = self.blocks_down_from(&name).next().transpose()?;
+        Ok(Some(block.map_or_else(|| self.lowest(), |(name, _)| name.to_vec())))
+    }
+
+    fn block_after(&self, name: &[u8]) -> Result<Option<Item>, Broken> {
+        let after = (Bound::Excluded(name), Bound::Excluded(b"C".as_slice()));
+        Ok(self.tree.range::<&[u8], _>(after).next().transpose()?)
+    }
+
+    /// The entries of a block that is to be replaced or removed.
+    fn take(&self, item: &Item, changes: &mut Changes) -> Result<Run, Broken> {
+        let block = self.read(item)?;
+        changes.taken.add(item.0.len() + item.1.len(), block.len());
+        Ok(block.to_run())
+    }
+
+    /// Writes entries as one block or more, of which the first has the name `name`.
+    fn put(&self, name: Vec<u8>, entries: &Run, reach: u64, changes: &mut Changes) {
+        let (len, capacity) = (entries.len(), entries.block_capacity());
+        let pieces = len.div_ceil(capacity);
+        if pieces == 0 {
+            changes.batch.remove(name);
+            changes.blocks += 1;
+            return;
+        }
+        for i in 0..pieces {
+            let range = i * len / pieces..(i + 1) * len / pieces;
+            let name = match i {
+                0 => name.clone(),
+                _ => [b"B", entries.entry(range.start)].concat(),
+            };
+            let block = entries.write_block(range.clone(), &name, reach);
+            changes.put.add(name.len() + block.len(), range.len());
+            changes.batch.insert(name, block);
+            changes.blocks += 1;
+        }
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), Broken> {
+        let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+        self.tree.apply_batch(changes.batch)?;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = |now: u64, put: u64, taken: u64| (now + put).saturating_sub(taken);
+        *counts = Counts {
+            entries: new(counts.entries, changes.put.entries, changes.taken.entries),
+            blocks: new(counts.blocks, changes.put.blocks, changes.taken.blocks),
+            bytes: new(counts.bytes, changes.put.bytes, changes.taken.bytes),
+        };
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) -> Result<(), Broken> {
+        guarded(|| {
+            let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+            // The mark first: a tree that is half cleared is then one that was never filled.
+            self.tree.remove(MARK)?;
+            self.tree.clear()?;
+            *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Counts::default();
+            Ok(())
+        })
+    }
+}
+
+/// What a batch changes.
+#[derive(Default)]
+struct Changes {
+    batch: sled::Batch,
+    blocks: usize,
+    taken: Counts,
+    put: Counts,
+}

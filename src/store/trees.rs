@@ -1,0 +1,139 @@
+//! The two trees of a collection, and whether they hold what the segments hold.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::contents::Contents;
+use super::segment::Segments;
+use super::table::{Broken, Table};
+use super::tree::Tree;
+use super::{MAX_KEY_BYTES, code_key};
+use crate::code::Width;
+
+/// The two trees of a collection.
+#[derive(Debug)]
+pub(super) struct Trees {
+    /// From the hash of an id to record numbers.
+    pub(super) ids: Tree,
+    /// From a code to record numbers.
+    pub(super) codes: Tree,
+    /// Set when sled does not even forget: everything stays in memory then.
+    pub(super) given_up: AtomicBool,
+}
+
+impl Trees {
+    pub(super) fn open(table: &Table, collection: [u8; 16], width: Width) -> Result<Self, Broken> {
+        Ok(Self {
+            ids: Tree::open(table, collection, "ids", 8)?,
+            codes: Tree::open(table, collection, "codes", width.bytes())?,
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Finds the records whose id has one of the hashes, which are quick to find in order: `each`
+    /// gets the index of the hash, and a number.
+    pub(super) fn find_ids(
+        &self,
+        hashes: &[u64],
+        each: impl FnMut(usize, u64),
+    ) -> Result<(), Broken> {
+        if self.given_up() {
+            return Ok(());
+        }
+        let keys: Vec<_> = hashes.iter().map(|hash| hash.to_be_bytes()).collect();
+        self.ids.find(&keys, each)
+    }
+
+    /// The bytes of all blocks.
+    pub(super) fn bytes(&self) -> u64 {
+        self.ids.counts().bytes + self.codes.counts().bytes
+    }
+
+    /// Whether everything stays in memory.
+    pub(super) fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) -> Result<(), Broken> {
+        self.ids.clear()?;
+        self.codes.clear()
+    }
+
+    /// How far both trees reach, if what they hold below that is what the segments hold.
+    ///
+    /// Dead entries may still be in a tree. The others are compared by their count and by a sum of
+    /// fingerprints, which needs no order.
+    pub(super) fn check(&self, contents: &Contents, segments: &Segments) -> Result<u64, Broken> {
+        let ids = |reach| {
+            let ids = contents.ids(segments, 0).take_while(move |(number, _)| *number < reach);
+            ids.fold(Sum::default(), |sum, (number, hash)| sum.add(&hash.to_be_bytes(), number))
+        };
+        let width = contents.codes.codes.width();
+        let codes = |reach| {
+            let mut sum = Sum::default();
+            let end = contents.codes.numbers.partition_point(|number| *number < reach);
+            for (number, words) in
+                contents.codes.numbers[..end].iter().zip(contents.codes.codes.rows())
+            {
+                sum = sum.add(code_key(words, width, &mut [0; MAX_KEY_BYTES]), *number);
+            }
+            sum
+        };
+        let ids = check_tree(&self.ids, segments, ids)?;
+        Ok(ids.min(check_tree(&self.codes, segments, codes)?))
+    }
+}
+
+/// How far `tree` reaches, if its live entries sum up to what the segments hold below that.
+fn check_tree(
+    tree: &Tree,
+    segments: &Segments,
+    expected: impl Fn(u64) -> Sum,
+) -> Result<u64, Broken> {
+    let reach = tree.reach()?.unwrap_or(0);
+    if reach > segments.next() {
+        let next = segments.next();
+        return Err(Broken(format!("it reaches record {reach}, the segments {next}")));
+    }
+    let mut found = Sum::default();
+    tree.check(reach, |key, number| {
+        if number >= reach || segments.is_live(number) {
+            found = found.add(key, number);
+        }
+    })?;
+    let expected = expected(reach);
+    if found != expected {
+        let (found, expected) = (found.entries, expected.entries);
+        return Err(Broken(format!(
+            "below record {reach} it holds {found} live entries and the segments {expected}, or \
+             they are not the same"
+        )));
+    }
+    Ok(reach)
+}
+
+/// The number of entries and the sum of their fingerprints.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Sum {
+    entries: u64,
+    prints: u64,
+}
+
+impl Sum {
+    fn add(self, key: &[u8], number: u64) -> Self {
+        // Odd factors with bits all over (from the golden ratio and from MurmurHash3's mixer).
+        let mix = |hash: u64, word: u64| {
+            let mixed = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            mixed ^ mixed >> 33
+        };
+        let (words, tail) = key.as_chunks();
+        let mut print = mix(0x9e37_79b9_7f4a_7c15, number);
+        for word in words {
+            print = mix(print, u64::from_be_bytes(*word));
+        }
+        for byte in tail {
+            print = mix(print, u64::from(*byte));
+        }
+        Self { entries: self.entries + 1, prints: self.prints.wrapping_add(mix(print, 0)) }
+    }
+}
