@@ -30,8 +30,8 @@ impl Nearest {
 
     /// Takes a neighbour within the radius; there is none to take where the limit is 0.
     ///
-    /// Whether it is within the bound as well shows at the next cut: to ask here, before its number
-    /// has come from memory, would cost more than to keep it so long.
+    /// Whether it is older than those at the same distance shows at the next cut: to ask here would
+    /// be to wait until its number has come from memory, and costs more than to keep it so long.
     #[inline]
     pub(super) fn push(&mut self, neighbour: Neighbour) {
         self.kept.push(neighbour);

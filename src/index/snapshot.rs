@@ -178,7 +178,7 @@ mod tests {
         assert_eq!((folded.sealed.len(), folded.delta.len()), (1796, 0));
 
         let mut now = then.clone();
-        let removed = [5, 6, 301, 1501, 1799, 1800, 2500, 9999];
+        let removed = [5, 6, 301, 1501, 1799, 1801, 2500, 9999];
         now.apply(&(1800..3300).collect::<Vec<u64>>(), &second, &removed);
         folded.catch_up(&then, &now, &removed);
         assert_eq!(contents(&folded), contents(&now));

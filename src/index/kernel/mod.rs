@@ -136,9 +136,6 @@ impl Kernel {
         found: &mut Vec<Found>,
     ) {
         assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
-        if spans.len() > 1 {
-            fetch(codes, query.len(), spans);
-        }
         match self.0 {
             Isa::Portable => portable::within(codes, query, spans, radius, found),
             #[cfg(target_arch = "x86_64")]
@@ -154,10 +151,11 @@ impl Kernel {
 
 /// Asks the memory for the first codes of each span, so that all are on their way before the first
 /// is waited for.
+#[cfg(target_arch = "x86_64")]
 fn fetch(codes: &[u64], words: usize, spans: &[Span]) {
-    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
     for span in spans {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let code = codes.as_ptr().wrapping_add(span.start as usize * words);
         // SAFETY: a prefetch reads nothing that a program could notice, and any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(code.cast()) };
