@@ -6,6 +6,7 @@
 //! ten nearest soon comes down to. From 256 bits on the codes are larger than most caches.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nearbit::index::{Kernel, Span};
@@ -41,7 +42,11 @@ fn kernels(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20).without_plots();
+    config = Criterion::default()
+        .without_plots()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     targets = kernels
 }
 criterion_main!(benches);

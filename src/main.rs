@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `nearbit`: the command line of the crate of that name.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

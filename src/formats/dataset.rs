@@ -1,13 +1,13 @@
 //! A whole file in memory, as an encoder or an index takes it.
 
-use super::rows::{Rows, open};
+use super::rows::{Place, Rows, open};
 use super::{Origin, ReadOptions, SourceKind};
 use crate::code::{Codes, Width};
 use crate::error::{Error, Result};
 use crate::input::{Images, Inputs, Matrix};
-use crate::record::{NewRecord, Payload, Source};
+use crate::record::{NewRecord, Source};
 
-/// The rows of a file.
+/// Rows of a file, by columns.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dataset {
     /// The id of each row.
@@ -24,48 +24,50 @@ pub struct Dataset {
 /// Any row that is wrong, no row, codes, or, where [`ReadOptions::label_field`] is set, a row
 /// without a label.
 pub fn load(origin: &Origin, options: &ReadOptions) -> Result<Dataset> {
-    let rows = open(origin, options)?;
-    let name = rows.name().to_owned();
-    let mut collected: Option<Collected> = None;
-    let mut ids = Vec::new();
-    let mut labels = Some(Vec::new());
-    let capacity = capacity(&rows);
-    for row in rows {
-        let row = row?;
-        let NewRecord { id, source, payload } = row.record?;
-        let source = source.ok_or_else(|| Error::invalid(&name, "a row has no source"))?;
-        let label = label(&payload, options, || row.place.to_string())?;
-        ids.extend(id.map(|id| id.as_str().to_owned()));
-        // One row without a label, and there are none: half of them answers no question.
-        labels = labels.zip(label).map(|(mut labels, label)| {
-            labels.push(label);
-            labels
-        });
-        match &mut collected {
-            Some(collected) => collected.push(source),
-            None => collected = Some(Collected::first(source, capacity, &name)?),
-        }
-    }
-    let inputs = collected.ok_or_else(|| Error::invalid(&name, "the file holds no rows"))?;
-    Ok(Dataset { ids, inputs: inputs.into_inputs(), labels })
+    let mut rows = open(origin, options)?;
+    let all = rows.next_rows(usize::MAX)?;
+    all.ok_or_else(|| Error::invalid(rows.name(), "the file holds no rows"))
 }
 
-fn label(
-    payload: &Payload,
-    options: &ReadOptions,
-    place: impl FnOnce() -> String,
-) -> Result<Option<String>> {
-    let field = options.label_field();
-    let label = payload.text(field);
-    if label.is_none() && options.label_field.is_some() {
-        return Err(Error::invalid(
-            place(),
-            format!(
-                "there is no label {field:?}; name the field with --label-field, or a file of labels with --labels"
-            ),
-        ));
+impl Rows {
+    /// At most `limit` further rows together; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn next_rows(&mut self, limit: usize) -> Result<Option<Dataset>> {
+        let capacity = capacity(self).min(limit);
+        let mut inputs: Option<Collected> = None;
+        let mut ids = Vec::with_capacity(capacity);
+        let mut labels = Some(Vec::new());
+        while ids.len() < limit
+            && let Some(row) = self.next().transpose()?
+        {
+            let NewRecord { id, source, payload } = row.record?;
+            let (Some(id), Some(source)) = (id, source) else {
+                return Err(Error::invalid(row.place.to_string(), "expected an id and a source"));
+            };
+            let label = payload.text(self.label_field());
+            if label.is_none() && self.label_required() {
+                let message = format!(
+                    "there is no label {:?}; name the field with --label-field, or a file of \
+                     labels with --labels",
+                    self.label_field()
+                );
+                return Err(Error::invalid(row.place.to_string(), message));
+            }
+            ids.push(id.as_str().to_owned());
+            // One row without a label, and there are none: half of them answers no question.
+            labels = labels.zip(label).map(|(mut labels, label)| {
+                labels.push(label);
+                labels
+            });
+            match &mut inputs {
+                Some(inputs) => inputs.push(source),
+                None => inputs = Some(Collected::first(source, capacity, &row.place)?),
+            }
+        }
+        Ok(inputs.map(|inputs| Dataset { ids, inputs: inputs.into_inputs(), labels }))
     }
-    Ok(label)
 }
 
 /// Reads a file of codes, such as a u8 .npy of shape (rows, `width.bytes()`), in the bit order of
@@ -101,7 +103,7 @@ enum Collected {
 }
 
 impl Collected {
-    fn first(source: Source, rows: usize, name: &str) -> Result<Self> {
+    fn first(source: Source, rows: usize, place: &Place) -> Result<Self> {
         let mut collected = match &source {
             Source::Text(_) => Self::Texts(Vec::new()),
             Source::Vector(vector) => {
@@ -115,7 +117,7 @@ impl Collected {
             }
             Source::Code(_) => {
                 let message = "expected texts, vectors or pictures, got codes";
-                return Err(Error::invalid(name, message));
+                return Err(Error::invalid(place.to_string(), message));
             }
         };
         collected.push(source);

@@ -51,6 +51,7 @@ pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Rows> {
         reader,
         labels,
         label_field: options.label_field().to_owned(),
+        label_required: options.label_field.is_some(),
         kind: None,
         number: options.first_row,
         first: options.first_row,
@@ -161,6 +162,7 @@ pub struct Rows {
     reader: Box<dyn ReadRows>,
     labels: Option<Labels>,
     label_field: String,
+    label_required: bool,
     /// The kind of the first good row, which all others share.
     kind: Option<InputKind>,
     /// The number of the next row.
@@ -184,6 +186,16 @@ impl Rows {
     /// How far the reading has come, in bytes.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// The field of the payload that is the label.
+    pub(super) fn label_field(&self) -> &str {
+        &self.label_field
+    }
+
+    /// Whether a row without a label is an error.
+    pub(super) fn label_required(&self) -> bool {
+        self.label_required
     }
 
     fn read_row(&mut self) -> Result<Option<Row>> {

@@ -1,8 +1,8 @@
-//! Keeps the best of what is offered: at most `limit` neighbours within a radius.
+//! Keeps the best of what is found: at most `limit` neighbours within a radius.
 //!
-//! The simplest true version sorts everything that was offered and cuts it. This one throws away
-//! now and then what can no longer be among the best, and from then on refuses the like: the worst
-//! of those kept is a *bound*, and its distance is the radius that a kernel needs to look within.
+//! The simplest true version keeps everything, sorts it and cuts it. This one throws away now and
+//! then what can no longer be among the best. The farthest of those kept then gives the radius that
+//! a kernel still needs to look within, which falls fast.
 
 use super::query::Neighbour;
 
@@ -11,52 +11,45 @@ const ROOM: usize = 1024;
 
 pub(super) struct Nearest {
     limit: usize,
-    /// Nothing greater can be among the best.
-    bound: Neighbour,
-    /// What was offered within the bound; over `limit` of them between two cuts.
+    /// Nothing farther can be among the best.
+    radius: u32,
+    /// What was found; over `limit` of them between two cuts.
     kept: Vec<Neighbour>,
 }
 
 impl Nearest {
     /// Nothing yet.
     pub(super) fn new(limit: usize, radius: u32) -> Self {
-        let bound = Neighbour { distance: radius, number: u64::MAX };
-        Self { limit, bound, kept: Vec::new() }
+        Self { limit, radius, kept: Vec::new() }
     }
 
-    /// What lies farther than this from the query need not be offered.
+    /// What lies farther than this from the query must not be pushed.
     pub(super) fn radius(&self) -> u32 {
-        self.bound.distance
+        self.radius
     }
 
-    /// Takes a neighbour, or says false where it is beyond the bound. Nothing may be offered where
-    /// the limit is 0.
-    pub(super) fn offer(&mut self, neighbour: Neighbour) -> bool {
-        if neighbour > self.bound {
-            return false;
-        }
+    /// Takes a neighbour within the radius; there is none to take where the limit is 0.
+    ///
+    /// Whether it is older than those at the same distance shows at the next cut: to ask here would
+    /// be to wait until its number has come from memory, and costs more than to keep it so long.
+    #[inline]
+    pub(super) fn push(&mut self, neighbour: Neighbour) {
         self.kept.push(neighbour);
         if self.kept.len() >= self.limit.saturating_mul(2).max(ROOM) {
             self.cut();
         }
-        true
     }
 
-    /// Throws away all but the best, which brings the bound down.
+    /// Throws away all but the best, which brings the radius down.
     pub(super) fn cut(&mut self) {
         if self.kept.len() >= self.limit.max(1) {
             let (_, worst, _) = self.kept.select_nth_unstable(self.limit - 1);
-            self.bound = *worst;
+            self.radius = worst.distance;
             self.kept.truncate(self.limit);
         }
     }
 
-    /// Whether nothing beyond `radius` can come in, asked after a cut.
-    pub(super) fn is_settled_within(&self, radius: u32) -> bool {
-        self.bound.distance <= radius
-    }
-
-    /// Forgets what was offered, to be offered it again, but not the bound: it still holds.
+    /// Forgets what was found, to find it again, but not the radius: it still holds.
     pub(super) fn restart(&mut self) {
         self.kept.clear();
     }
@@ -91,7 +84,9 @@ mod tests {
                 .collect();
             let mut nearest = Nearest::new(limit, radius);
             for (i, &neighbour) in all.iter().enumerate() {
-                nearest.offer(neighbour);
+                if neighbour.distance <= nearest.radius() {
+                    nearest.push(neighbour);
+                }
                 if i % every == 0 {
                     nearest.cut();
                 }

@@ -85,7 +85,8 @@ pub struct Stats {
     pub plan: Plan,
     /// The kernel that compared the codes.
     pub kernel: &'static str,
-    /// Every code at most this far from the query was compared with it, in bits.
+    /// Every code at most this far from the query was compared with it, in bits; where the answer
+    /// is not complete, 0 promises nothing.
     pub radius: u32,
     /// Slots of the hash table that were looked into, also where a scan followed.
     pub probes: u64,

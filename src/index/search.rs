@@ -1,6 +1,6 @@
 //! The search: probe ring by ring, or scan, and keep the nearest.
 //!
-//! Both plans hand spans of codes to the kernel and offer what it finds to [`Nearest`]; they
+//! Both plans hand spans of codes to the kernel and keep what it finds in [`Nearest`]; they
 //! differ only in which spans, and know nothing of each other. The delta is always scanned.
 
 use std::time::Instant;
@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
                 return true;
             }
             self.radius = ring;
-            if self.nearest.is_settled_within(ring) {
+            if self.nearest.radius() <= ring {
                 return true;
             }
         }
@@ -183,7 +183,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Compares some sealed codes and offers the records of those that are near enough.
+    /// Compares some sealed codes and keeps the records of those that are near enough.
     fn compare(&mut self, spans: &[Span]) {
         if self.is_expired() {
             return;
@@ -194,12 +194,9 @@ impl<'a> Search<'a> {
         for Found { row, distance } in self.found.drain(..) {
             let live = self.sealed.bucket(row).iter();
             let live = live.filter(|&&age| !self.snapshot.dead.contains(age as usize));
-            // Those of one code ascend, so of a large bucket only the first are looked at.
+            // The ages of a bucket ascend, so of a large one only the first can be wanted.
             for &age in live.take(self.limit) {
-                let number = self.sealed.number(age);
-                if !self.nearest.offer(Neighbour { distance, number }) {
-                    break;
-                }
+                self.nearest.push(Neighbour { distance, number: self.sealed.number(age) });
             }
         }
     }
@@ -217,7 +214,7 @@ impl<'a> Search<'a> {
             for Found { row, distance } in self.found.drain(..) {
                 if !delta.dead().contains(stretch.place + row as usize) {
                     let number = stretch.numbers[row as usize];
-                    self.nearest.offer(Neighbour { distance, number });
+                    self.nearest.push(Neighbour { distance, number });
                 }
             }
             self.nearest.cut();

@@ -153,3 +153,37 @@ impl Snapshot {
         removed.iter().for_each(|&number| self.remove(number));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::tests::random_codes;
+
+    fn contents(snapshot: &Snapshot) -> BTreeMap<u64, Vec<u64>> {
+        snapshot.rows().map(|(number, code)| (number, code.to_vec())).collect()
+    }
+
+    /// Whatever comes while a fold is under way: new rows, and deaths among the sealed, among the
+    /// recent ones that the fold saw, and among those that it did not.
+    #[test]
+    fn a_fold_keeps_what_came_meanwhile() {
+        let width = Width::new(65).unwrap();
+        let (first, second) = (random_codes(width, 300, 9, 1), random_codes(width, 1500, 9, 2));
+        let sealed = Sealed::build(width, (0..300).collect(), first.as_words());
+        let mut then = Snapshot::new(Kernel::detect(), sealed);
+        then.apply(&(300..1800).collect::<Vec<u64>>(), &second, &[5, 299, 300, 1500]);
+
+        let mut folded = then.folded();
+        assert_eq!(contents(&folded), contents(&then));
+        assert_eq!((folded.sealed.len(), folded.delta.len()), (1796, 0));
+
+        let mut now = then.clone();
+        let removed = [5, 6, 301, 1501, 1799, 1801, 2500, 9999];
+        now.apply(&(1800..3300).collect::<Vec<u64>>(), &second, &removed);
+        folded.catch_up(&then, &now, &removed);
+        assert_eq!(contents(&folded), contents(&now));
+        assert_eq!(folded.len(), now.len());
+        assert_eq!(folded.dead.count(), 4);
+        assert_eq!(then.len(), 1796, "an old snapshot stays as it was");
+    }
+}

@@ -212,6 +212,24 @@ fn larger_collections_too() {
 }
 
 #[test]
+fn a_delta_of_several_chunks_is_searched_whole() {
+    let width = Width::new(65).unwrap();
+    let mut pair = Pair::new(width);
+    for seed in 0..4 {
+        pair.apply(&random_codes(width, 700, 30, seed), &[]);
+    }
+    let removed: Vec<u64> =
+        pair.records.keys().copied().filter(|n| n % 3 == 0 || *n > 2700).collect();
+    pair.apply(&Codes::new(width), &removed);
+    for code in [random_codes(width, 1, 30, 9).get(0), pair.records[&1].clone()] {
+        for limit in [1, 10, 500, usize::MAX] {
+            pair.check(&code, limit, None);
+        }
+    }
+    pair.check_contents();
+}
+
+#[test]
 fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
     let codes = random_codes(Width::new(64).unwrap(), 40_000, 10_000, 8);
     let pair = Pair::built(&codes);
@@ -328,55 +346,45 @@ proptest! {
     }
 }
 
-/// A writer replaces every record again and again, always by one with the same code, in groups of
-/// two, while folds run. Whoever asks for a code must find exactly one record: never none, never
-/// the old beside the new.
+/// A writer replaces all records again and again by others with the same codes, while folds run.
+/// Whoever asks for a code must find exactly one record: never none, never the old beside the new.
 #[test]
 fn readers_see_whole_groups_only() {
-    const RECORDS: u64 = 64;
+    const RECORDS: u64 = 256;
+    const ROUNDS: u64 = 300;
     let width = Width::new(64).unwrap();
     let mut codes = Codes::new(width);
-    // 65 bits apart would not fit; multiples of an odd constant differ, and that is enough.
+    // Multiples of an odd number are all different.
     (0..RECORDS).for_each(|i| codes.push_words(&[i.wrapping_mul(0x9e37_79b9_7f4a_7c15)]).unwrap());
-    let index = Index::build(width, (0..RECORDS).collect(), codes.clone());
+    let numbers = |round: u64| (round * RECORDS..(round + 1) * RECORDS).collect::<Vec<u64>>();
+    let index = Index::build(width, numbers(0), codes.clone());
     let done = AtomicBool::new(false);
 
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..3)
-            .map(|reader| {
-                let (index, codes, done) = (&index, &codes, &done);
-                scope.spawn(move || {
-                    let mut asked = 0u64;
-                    while !done.load(Ordering::Relaxed) || asked == 0 {
-                        let row = ((asked * 7 + reader) % RECORDS) as usize;
-                        let found = index.within(&codes.get(row), 0);
-                        assert_eq!(found.len(), 1, "{found:?}");
-                        assert_eq!(found[0].number % RECORDS, row as u64);
-                        assert_eq!(index.len(), RECORDS as usize);
-                        asked += 1;
-                    }
-                })
-            })
-            .collect();
+        for reader in 0..2 {
+            let (index, codes, done) = (&index, &codes, &done);
+            scope.spawn(move || {
+                let rows = (0..RECORDS).cycle().skip(reader * 100);
+                for row in rows.take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let found = index.within(&codes.get(row as usize), 0);
+                    assert_eq!(found.len(), 1, "{found:?}");
+                    assert_eq!(found[0].number % RECORDS, row);
+                    assert_eq!(index.len(), RECORDS as usize);
+                }
+            });
+        }
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 index.fold();
             }
         });
-        for round in 1..=200 {
-            for i in (0..RECORDS).step_by(2) {
-                let mut pair = Codes::new(width);
-                [i, i + 1].iter().for_each(|&i| pair.push(&codes.get(i as usize)).unwrap());
-                let new = round * RECORDS + i;
-                let old = new - RECORDS;
-                index.apply(&[new, new + 1], &pair, &[old, old + 1]);
-            }
+        for round in 1..=ROUNDS {
+            index.apply(&numbers(round), &codes, &numbers(round - 1));
         }
         done.store(true, Ordering::Relaxed);
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
-    index.fold();
-    assert_eq!(index.len(), RECORDS as usize);
+    let oldest = index.nearest(&codes.get(0), usize::MAX).iter().map(|found| found.number).min();
+    assert_eq!(oldest, Some(ROUNDS * RECORDS));
 }
 
 #[test]

@@ -37,6 +37,25 @@ impl Projection {
         &self.directions
     }
 
+    /// The projection whose coordinates are those of this one times `rotation`, of shape (k, k).
+    ///
+    /// # Errors
+    /// A rotation of another shape.
+    pub fn rotated(&self, rotation: &Matrix) -> Result<Self> {
+        let (k, cols) = (self.directions.rows(), self.directions.cols());
+        if (rotation.rows(), rotation.cols()) != (k, k) {
+            let got = (rotation.rows(), rotation.cols());
+            let message = format!("expected shape {:?}, got {got:?}", (k, k));
+            return Err(Error::invalid("rotation", message));
+        }
+        let mut directions = vec![0.0; k * cols];
+        if k > 0 && cols > 0 {
+            let (rotation, old) = (rotation.values(), self.directions.values());
+            multiply_into(transpose_of(rotation, k), rows_of(old, cols), &mut directions);
+        }
+        Ok(Self { mean: self.mean.clone(), directions: Matrix::new(k, cols, directions) })
+    }
+
     /// The coordinates of rows along the directions: shape (rows, k).
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl Store {
     /// Starts a checkpoint in a thread of its own, where one is due and none runs.
     pub(super) fn checkpoint_if_due(&self) {
         let (due, recent) = self.shared.due();
-        if recent < due {
+        if recent < due || self.shared.trees.given_up() {
             return;
         }
         let mut checkpointer = lock_mutex(&self.checkpointer);
@@ -122,13 +122,12 @@ impl Drop for Store {
             // The disk failed: leave it as it is.
             return;
         }
-        let pending = {
-            let state = self.shared.state();
-            let reached = state.reach == state.segments.next();
-            let known = lock_mutex(&self.shared.manifest).segments.last().copied();
-            !reached || known != Some(state.segments.open().known())
-        };
-        if pending && let Err(error) = self.checkpoint() {
+        let noted = lock_mutex(&self.shared.manifest).segments.last().copied();
+        let state = self.shared.state();
+        let merged = state.reach == state.segments.next();
+        let done = merged && noted == Some(state.segments.open().known());
+        drop(state);
+        if !done && let Err(error) = self.checkpoint() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
         }
     }

@@ -149,28 +149,28 @@ impl Segments {
         self.dead
     }
 
-    /// The segment that would hold `number`.
-    fn holder(&self, number: u64) -> &Segment {
-        if number >= self.open.header.first {
-            return &self.open;
-        }
-        let after = self.sealed.partition_point(|segment| segment.header.first <= number);
-        &self.sealed[after.saturating_sub(1)]
+    /// The index of the sealed segment that would hold `number`; `None` for the open one.
+    fn holder(&self, number: u64) -> Option<usize> {
+        let sealed = number < self.open.header.first;
+        let after = || self.sealed.partition_point(|segment| segment.header.first <= number);
+        sealed.then(after)?.checked_sub(1)
+    }
+
+    fn segment(&self, number: u64) -> &Segment {
+        self.holder(number).map_or(&self.open, |i| &self.sealed[i])
     }
 
     /// Whether there is such a record and it is neither replaced nor deleted.
     pub(super) fn is_live(&self, number: u64) -> bool {
-        let segment = self.holder(number);
+        let segment = self.segment(number);
         segment.index(number).is_some_and(|i| !segment.dead[i])
     }
 
     /// Marks a record as dead.
     pub(super) fn kill(&mut self, number: u64) {
-        let segment = if number >= self.open.header.first {
-            &mut self.open
-        } else {
-            let after = self.sealed.partition_point(|segment| segment.header.first <= number);
-            &mut self.sealed[after.saturating_sub(1)]
+        let segment = match self.holder(number) {
+            None => &mut self.open,
+            Some(i) => &mut self.sealed[i],
         };
         if let Some(i) = segment.index(number) {
             self.dead += u64::from(!segment.dead.replace(i, true));
@@ -179,14 +179,14 @@ impl Segments {
 
     /// Where a live record stands.
     pub(super) fn locate(&self, number: u64) -> Option<Place> {
-        let segment = self.holder(number);
+        let segment = self.segment(number);
         segment.index(number).filter(|i| !segment.dead[*i])?;
         self.locate_any(number)
     }
 
     /// Where a record stands, be it live or dead.
     pub(super) fn locate_any(&self, number: u64) -> Option<Place> {
-        let segment = self.holder(number);
+        let segment = self.segment(number);
         let i = segment.index(number)?;
         let end = segment.offsets.get(i + 1).map_or(segment.length, |end| u64::from(*end));
         let offset = u64::from(segment.offsets[i]);
@@ -238,11 +238,12 @@ impl Place {
         let room = self.end - self.offset;
         let mut bytes = vec![0; room.min(FIRST_READ) as usize];
         self.file.read_at(&mut bytes, self.offset)?;
-        if let Some(len) = read_record_len(&bytes) {
-            if len > bytes.len() && len as u64 <= room {
-                bytes.resize(len, 0);
-                self.file.read_at(&mut bytes, self.offset)?;
-            }
+        if let Some(len) = read_record_len(&bytes)
+            && len > bytes.len()
+            && len as u64 <= room
+        {
+            bytes.resize(len, 0);
+            self.file.read_at(&mut bytes, self.offset)?;
         }
         let record = read_record(&mut Reader(&bytes), self.number, width);
         record.and_then(take).map_err(|flaw| Error::damaged(self.file.path(), self.offset, flaw))

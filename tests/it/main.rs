@@ -1,5 +1,7 @@
 //! The tests that drive Nearbit from outside, one module a feature.
 
+#[cfg(feature = "cli")]
+mod cli;
 mod code;
 mod collection;
 mod house;
@@ -7,3 +9,5 @@ mod house;
 mod python;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "cli")]
+mod testenv;

@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 
 use super::portable::row_by_row;
-use super::{Found, Span, rows};
+use super::{Found, Span, fetch, rows};
 
 /// Rows whose distances fill a vector.
 const GROUP: usize = 4;
@@ -24,6 +24,9 @@ pub(super) fn within(
     radius: u32,
     found: &mut Vec<Found>,
 ) {
+    if spans.len() > 1 {
+        fetch(codes, query.len(), spans);
+    }
     match *query {
         [a] => narrow::<1>(codes, &[a; 4], spans, radius, found),
         [a, b] => narrow::<2>(codes, &[a, b, a, b], spans, radius, found),

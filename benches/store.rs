@@ -1,0 +1,186 @@
+//! How many records does the store take a second, durably; how quickly does it open; what does a
+//! look-up cost; how many bytes does a record take?
+//!
+//! ```text
+//! cargo bench --bench store
+//! ```
+//!
+//! A million records of a 64-bit code and an id of 7 to 13 bytes, in commits of 10,000, each synced
+//! (on the disk that `TMPDIR` names). The codes are clustered: 1,000 centres, each code within a few
+//! bits of one, as learnt codes are. The bytes per record are printed on the way.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use nearbit::store::{Operation, Precision, Store, Table};
+use nearbit::{Code, Payload, Record, RecordId, Result, Width};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const RECORDS: u64 = 1_000_000;
+const BATCH: u64 = 10_000;
+
+fn width() -> Width {
+    Width::new(64).unwrap()
+}
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn centre(i: u64) -> u64 {
+    rng(i).random()
+}
+
+fn clustered(rng: &mut ChaCha8Rng) -> Code {
+    let mut bits = centre(rng.random_range(0..1000));
+    for _ in 0..rng.random_range(0..8) {
+        bits ^= 1 << rng.random_range(0..64);
+    }
+    Code::from_words(width(), &[bits]).unwrap()
+}
+
+fn id(i: u64) -> RecordId {
+    RecordId::new(format!("record-{i}")).unwrap()
+}
+
+/// The commits of a whole collection; `payload` bytes of text in each record.
+fn batches(records: u64, payload: usize) -> Vec<Vec<Operation>> {
+    let mut rng = rng(7);
+    let text = "x".repeat(payload.saturating_sub(12));
+    let mut put = |i| {
+        let mut record = Record {
+            id: id(i),
+            code: Some(clustered(&mut rng)),
+            payload: Payload::default(),
+            text: None,
+            vector: None,
+        };
+        if payload > 0 {
+            record.payload.set_text("text", text.clone());
+        }
+        Operation::Put { record, vectors: Precision::F32 }
+    };
+    (0..records)
+        .step_by(BATCH as usize)
+        .map(|start| (start..start + BATCH).map(&mut put).collect())
+        .collect()
+}
+
+fn create(dir: &Path) -> Result<(Store, Table)> {
+    let table = Table::open(&dir.join("table"))?;
+    Ok((Store::create(&dir.join("c"), b"", width(), &table)?, table))
+}
+
+/// The time of all commits, without that of making the records.
+fn ingest(store: &Store, batches: Vec<Vec<Operation>>) -> Duration {
+    let start = Instant::now();
+    for batch in batches {
+        store.commit(batch, |_| ()).unwrap();
+    }
+    start.elapsed()
+}
+
+fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group("store");
+    group.sample_size(10).warm_up_time(Duration::from_millis(1));
+
+    for (name, records, payload) in
+        [("ingest/64 bits", RECORDS, 0), ("ingest/64 bits and 200 bytes", RECORDS / 4, 200)]
+    {
+        group.throughput(Throughput::Elements(records));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|rounds| {
+                (0..rounds)
+                    .map(|_| {
+                        let dir = tempfile::tempdir().unwrap();
+                        let (store, _table) = create(dir.path()).unwrap();
+                        ingest(&store, batches(records, payload))
+                    })
+                    .sum()
+            });
+        });
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let (store, table) = create(dir.path()).unwrap();
+    ingest(&store, batches(RECORDS, 0));
+    store.checkpoint().unwrap();
+    let stats = store.stats();
+    let per_record = |bytes: u64| bytes as f64 / stats.records as f64;
+    println!(
+        "bytes per record: {:.1} in segments, {:.1} in blocks of the table, {:.1} in sled's file",
+        per_record(stats.segment_bytes),
+        per_record(stats.table_bytes),
+        per_record(table.bytes().unwrap())
+    );
+
+    group.throughput(Throughput::Elements(BATCH));
+    group.bench_function("replace/10,000 of 1,000,000", |bencher| {
+        let mut rng = rng(9);
+        let mut batch = || -> Vec<Operation> {
+            let operation =
+                batches(BATCH, 0).concat().into_iter().map(|operation| match operation {
+                    Operation::Put { record, vectors } => {
+                        let record = Record { id: id(rng.random_range(0..RECORDS)), ..record };
+                        Operation::Put { record, vectors }
+                    }
+                    other => other,
+                });
+            operation.collect()
+        };
+        bencher.iter_batched(
+            &mut batch,
+            |batch| store.commit(batch, |_| ()).unwrap(),
+            BatchSize::LargeInput,
+        );
+    });
+    store.checkpoint().unwrap();
+
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("commit/one record, synced", |bencher| {
+        let mut i = RECORDS;
+        bencher.iter(|| {
+            i += 1;
+            let record = Record {
+                id: id(i),
+                code: None,
+                payload: Payload::default(),
+                text: None,
+                vector: None,
+            };
+            store.commit(vec![Operation::Put { record, vectors: Precision::F32 }], |_| ()).unwrap()
+        });
+    });
+    store.checkpoint().unwrap();
+
+    group.bench_function("get/by id", |bencher| {
+        let mut rng = rng(8);
+        bencher.iter(|| store.get(&id(rng.random_range(0..RECORDS))).unwrap().unwrap());
+    });
+    group.bench_function("read/by number", |bencher| {
+        let live = store.list(None, 100_000).unwrap();
+        let mut rng = rng(8);
+        bencher.iter(|| store.read(live[rng.random_range(0..live.len())].0).unwrap().unwrap());
+    });
+
+    for radius in 0..=3 {
+        let probes = nearbit::code::ball_size(width(), radius);
+        group.throughput(Throughput::Elements(probes));
+        group.bench_function(format!("within/radius {radius}, {probes} probes"), |bencher| {
+            let mut rng = rng(6);
+            bencher.iter(|| store.within(&clustered(&mut rng), radius as u32, 100).unwrap());
+        });
+    }
+
+    drop(store);
+    group.throughput(Throughput::Elements(RECORDS));
+    group.bench_function("open/1,000,000 records", |bencher| {
+        bencher.iter(|| Store::open(&dir.path().join("c"), &table).unwrap().1.numbers.len());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,240 @@
+//! `nearbit collection`: makes, lists, shows and deletes collections.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use nearbit::model::Model;
+use nearbit::{
+    CollectionInfo, CollectionSettings, Database, EncoderSpec, InputKind, KeepVectors, Width,
+};
+use serde_json::json;
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::output::{Fields, Table};
+use super::place::{DataDir, find, width};
+
+/// Make, list, show and delete collections
+#[derive(Subcommand)]
+pub enum Command {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Delete(Delete),
+}
+
+/// Make a collection, which belongs to one encoder for life
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nearbit collection create news --data-dir db --model news.safetensors
+  nearbit collection create notes --data-dir db --bits 64                 texts, no training
+  nearbit collection create vectors --data-dir db --bits 128 --dim 384    vectors, no training
+  nearbit collection create codes --data-dir db --bits 64 --codes         codes made elsewhere")]
+pub struct Create {
+    /// The new collection: letters, digits, and _ - .
+    name: String,
+    #[command(flatten)]
+    dir: DataDir,
+    /// A model file, or the name of a model that the database has; the file is copied into it
+    #[arg(long, value_name = "MODEL", required_unless_present = "bits", conflicts_with = "bits")]
+    model: Option<PathBuf>,
+    /// Bits of a code; without a model texts are encoded by random hyperplanes
+    #[arg(long, value_parser = width)]
+    bits: Option<Width>,
+    /// Take vectors of so many numbers
+    #[arg(long, value_name = "N", requires = "bits", conflicts_with_all = ["image", "codes"])]
+    dim: Option<usize>,
+    /// Take grey pictures of this size
+    #[arg(long, value_name = "HEIGHTxWIDTH", requires = "bits", value_parser = image_size, conflicts_with = "codes")]
+    image: Option<InputKind>,
+    /// Take codes that were made elsewhere
+    #[arg(long, requires = "bits")]
+    codes: bool,
+    /// What the hyperplanes follow from
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "bits")]
+    seed: u64,
+    /// Do not keep texts beside their codes
+    #[arg(long)]
+    no_text: bool,
+    /// Keep vectors beside their codes
+    #[arg(long, value_enum, default_value = "none", value_name = "none|f16|f32")]
+    keep_vectors: Keep,
+}
+
+/// List the collections
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    dir: DataDir,
+}
+
+/// Show one collection
+#[derive(Args)]
+pub struct Show {
+    /// The collection
+    name: String,
+    #[command(flatten)]
+    dir: DataDir,
+}
+
+/// Delete a collection and all its records, for good
+#[derive(Args)]
+pub struct Delete {
+    /// The collection
+    name: String,
+    #[command(flatten)]
+    dir: DataDir,
+    /// Delete it even though it holds records
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Keep {
+    None,
+    F16,
+    F32,
+}
+
+impl From<Keep> for KeepVectors {
+    fn from(keep: Keep) -> Self {
+        match keep {
+            Keep::None => Self::None,
+            Keep::F16 => Self::F16,
+            Keep::F32 => Self::F32,
+        }
+    }
+}
+
+fn image_size(text: &str) -> Result<InputKind, String> {
+    let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+    match size {
+        Some((height, width)) if height > 0 && width > 0 => Ok(InputKind::Image { height, width }),
+        _ => Err("expected HEIGHTxWIDTH, as in 28x28".to_owned()),
+    }
+}
+
+pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
+    match command {
+        Command::Create(args) => create(args, console),
+        Command::List(args) => list(&args, console),
+        Command::Show(args) => {
+            let database = args.dir.open()?;
+            console.result(&describe(&find(&database, &args.name)?.info()))?;
+            Ok(Exit::Done)
+        }
+        Command::Delete(args) => delete(&args, console),
+    }
+}
+
+fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
+    // The model is read before anything is made.
+    let model = args.model.as_deref().map(ModelSource::find).transpose()?;
+    let database = args.dir.open_or_create()?;
+    let encoder = match (model, args.bits) {
+        (Some(model), _) => EncoderSpec::Model(model.add_to(&database)?),
+        (None, Some(width)) if args.codes => EncoderSpec::Codes { width },
+        (None, Some(width)) => {
+            let vector = args.dim.map(|dim| InputKind::Vector { dim });
+            let input = vector.or(args.image).unwrap_or(InputKind::Text);
+            EncoderSpec::Hyperplanes { input, width, seed: args.seed }
+        }
+        (None, None) => return Err(Failure::usage("expected --model or --bits")),
+    };
+    let settings = CollectionSettings {
+        keep_text: !args.no_text,
+        keep_vectors: args.keep_vectors.into(),
+        ..CollectionSettings::new(encoder)
+    };
+    let collection = database.create_collection(&args.name, &settings)?;
+    console.result(&describe(&collection.info()))?;
+    let (name, dir) = (&args.name, args.dir.data_dir.display());
+    console.next(format!("nearbit index FILE --data-dir {dir} --collection {name}"));
+    Ok(Exit::Done)
+}
+
+/// What `--model` names.
+enum ModelSource {
+    File { name: String, model: Model },
+    InDatabase(String),
+}
+
+impl ModelSource {
+    fn find(path: &Path) -> Result<Self, Failure> {
+        let text = path.display().to_string();
+        // What looks like a file is meant as one, so that a misspelt path is not taken for a name.
+        let is_path = path.extension().is_some_and(|e| e == "safetensors") || text.contains('/');
+        if !is_path && !path.exists() {
+            return Ok(Self::InDatabase(text));
+        }
+        let model = Model::load(path)?;
+        let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+        let letter = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+        Ok(Self::File { name: stem.chars().map(letter).collect(), model })
+    }
+
+    /// The name that the model has in the database.
+    fn add_to(self, database: &Database) -> Result<String, Failure> {
+        match self {
+            Self::File { name, model } => Ok(database.add_model(&name, &model)?),
+            Self::InDatabase(name) => Ok(name),
+        }
+    }
+}
+
+fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
+    let database = args.dir.open()?;
+    let mut stream = console.stream();
+    let header = ["name", "records", "bits", "encoder"];
+    let mut table = Table::new(header);
+    for collection in database.collections() {
+        let info = describe(&collection.info());
+        if console.is_table() {
+            table.push(info.cells(header));
+        } else {
+            stream.json(&info)?;
+        }
+    }
+    if console.is_table() {
+        table.write(stream.text())?;
+    }
+    stream.finish()?;
+    Ok(Exit::Done)
+}
+
+fn delete(args: &Delete, console: &Console) -> Result<Exit, Failure> {
+    let database = args.dir.open()?;
+    let records = find(&database, &args.name)?.info().records;
+    if records > 0 && !args.force {
+        return Err(Failure::usage(format!(
+            "collection {:?} holds {records} records; delete it with --force",
+            args.name
+        )));
+    }
+    database.delete_collection(&args.name)?;
+    console.result(&Fields::new([
+        ("name", json!(args.name)),
+        ("deleted", json!(true)),
+        ("records", json!(records)),
+    ]))?;
+    Ok(Exit::Done)
+}
+
+/// A collection as a result.
+fn describe(info: &CollectionInfo) -> Fields {
+    let keep_vectors = match info.keep_vectors {
+        KeepVectors::None => "none",
+        KeepVectors::F16 => "f16",
+        KeepVectors::F32 => "f32",
+    };
+    Fields::new([
+        ("name", json!(info.name)),
+        ("records", json!(info.records)),
+        ("bits", json!(info.width.bits())),
+        ("encoder", json!(info.encoder.to_string())),
+        ("keep_text", json!(info.keep_text)),
+        ("keep_vectors", json!(keep_vectors)),
+        ("created", json!(info.created)),
+    ])
+}

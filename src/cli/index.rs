@@ -1,0 +1,337 @@
+//! `nearbit index`: reads files into a collection.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nearbit::formats::{BitOrder, Origin, ReadOptions, Row, SourceKind, open};
+use nearbit::{Collection, Error, InputKind, NewRecord, RecordId, Source, Width};
+use serde_json::json;
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::input::{Labels, Order, Reading};
+use super::output::Fields;
+use super::place::{InCollection, input_kind, source_kind, width};
+use super::progress;
+
+/// A group is written and synced together once it has so many records, or so many bytes.
+const GROUP_RECORDS: usize = 8192;
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Read files into a collection
+///
+/// Fields that are neither id nor source become the payload. A record whose id is there already is
+/// replaced; of two rows with the same id the later one stays. Rows without ids are named by their
+/// row number, which goes on from file to file.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  nearbit index articles.jsonl.gz --data-dir db --collection news
+  nearbit index embeddings.npy --labels questions.jsonl.gz --data-dir db -c questions
+  nearbit index codes.npy --data-dir db -c codes --bit-order lsb
+  zcat big.jsonl.gz | nearbit index - --data-dir db -c news --rejects bad.jsonl")]
+pub struct Args {
+    /// Files: JSONL, CSV, TSV, .npy, .fvecs, .bvecs, IDX, folders of texts; - for standard input
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    place: InCollection,
+    /// Read and check every row, but write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write rows that are refused to this file, as JSON lines, and go on; the exit code is then 4
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Pass over rows whose id is stored already, to go on after an interruption
+    #[arg(long)]
+    resume: bool,
+    /// Bits of a code in the file, to be checked against the collection's
+    #[arg(long, value_parser = width)]
+    bits: Option<Width>,
+    /// The order of the bits in the bytes of a file of codes
+    #[arg(long, value_enum, default_value = "msb")]
+    bit_order: Order,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    labels: Labels,
+}
+
+pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
+    let start = Instant::now();
+    if args.labels.labels.is_some() && args.inputs.len() > 1 {
+        return Err(Failure::usage("--labels belongs to one input, got several"));
+    }
+    let (database, collection) = args.place.open()?;
+    let input = input_kind(&database, &collection)?;
+    let source = wanted(&args, &collection, input)?;
+    let mut indexing = Indexing {
+        collection: &collection,
+        input,
+        dry_run: args.dry_run,
+        resume: args.resume,
+        rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
+        group: Group::default(),
+        counts: Counts::default(),
+    };
+    let options = args.labels.add_to(args.reading.options(source));
+    let mut next_row = 0;
+    for path in &args.inputs {
+        let options = ReadOptions { first_row: next_row, ..options.clone() };
+        let done = indexing.file(path, &options, &mut next_row, console);
+        if let Err(failure) = done {
+            // What came before the fault is good, and is written.
+            let kept = indexing.write();
+            let records = indexing.counts.written;
+            if records > 0 && !args.dry_run {
+                console.note(format!("{records} records before the fault were indexed"));
+            }
+            kept?;
+            return Err(failure);
+        }
+    }
+    indexing.write()?;
+    let rejects = match indexing.rejects {
+        Some(rejects) => rejects.finish()?,
+        None => 0,
+    };
+    if !args.dry_run {
+        collection.checkpoint()?;
+    }
+    let counts = indexing.counts;
+    let seconds = start.elapsed().as_secs_f64();
+    console.result(&Fields::new([
+        ("collection", json!(collection.name())),
+        ("rows", json!(counts.rows)),
+        ("indexed", json!(counts.written)),
+        ("replaced", json!(counts.replaced)),
+        ("skipped", json!(counts.skipped)),
+        ("rejected", json!(rejects)),
+        ("dry_run", json!(args.dry_run)),
+        ("seconds", json!(seconds)),
+        ("rows_per_second", json!(counts.rows as f64 / seconds.max(1e-9))),
+    ]))?;
+    if let (true, Some(path)) = (rejects > 0, &args.rejects) {
+        console.note(format!("{rejects} rows were rejected; see {}", path.display()));
+        return Ok(Exit::Rejected);
+    }
+    let (dir, name) = (args.place.dir.data_dir.display(), collection.name());
+    let query = match input {
+        Some(InputKind::Text) => "--text \"...\"",
+        Some(_) => "--input QUERIES",
+        None => "--code HEX",
+    };
+    console.next(format!("nearbit search --data-dir {dir} --collection {name} {query}"));
+    Ok(Exit::Done)
+}
+
+/// What rows of the files have to be.
+fn wanted(
+    args: &Args,
+    collection: &Collection,
+    input: Option<InputKind>,
+) -> Result<Option<SourceKind>, Failure> {
+    let (given, width) = (args.bits.unwrap_or(collection.width()), collection.width());
+    if given != width {
+        let message = format!("the collection's codes have {width}, got --bits {}", given.bits());
+        return Err(Error::invalid("bits", message).into());
+    }
+    let bit_order: BitOrder = args.bit_order.into();
+    let codes_in_file = args.bits.is_some() || args.reading.code_field.is_some();
+    Ok(match input {
+        Some(input) if !codes_in_file => source_kind(input),
+        _ => Some(SourceKind::Code { width, bit_order }),
+    })
+}
+
+/// Reads rows, checks them, writes them in groups.
+struct Indexing<'a> {
+    collection: &'a Collection,
+    input: Option<InputKind>,
+    dry_run: bool,
+    resume: bool,
+    rejects: Option<Rejects>,
+    group: Group,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    rows: u64,
+    written: u64,
+    replaced: u64,
+    skipped: u64,
+}
+
+/// Records that will be written together.
+#[derive(Default)]
+struct Group {
+    records: Vec<NewRecord>,
+    /// Where each stands in its file.
+    places: Vec<String>,
+    ids: HashSet<RecordId>,
+    bytes: usize,
+}
+
+impl Indexing<'_> {
+    fn file(
+        &mut self,
+        path: &Path,
+        options: &ReadOptions,
+        next_row: &mut u64,
+        console: &Console,
+    ) -> Result<(), Failure> {
+        let rows = open(&Origin::from(path), options)?;
+        let mut bar = progress::Reading::new(console, "indexing", &rows);
+        let mut unshown = 0;
+        for row in rows {
+            let row = row?;
+            *next_row = row.number + 1;
+            self.counts.rows += 1;
+            let (number, place) = (row.number, row.place.to_string());
+            let added = self.checked(row).and_then(|record| match record.id.clone() {
+                Some(id) => Ok(Some((id, record))),
+                None => Err(Error::invalid(&place, "expected an id")),
+            });
+            match added {
+                Ok(Some((id, record))) => {
+                    // Within a group an id may stand once; the later row replaces the earlier.
+                    if self.group.ids.contains(&id) {
+                        self.write()?;
+                    }
+                    self.group.push(id, record, place);
+                }
+                Ok(None) => self.counts.skipped += 1,
+                Err(error) => self.reject(number, &place, error)?,
+            }
+            if self.group.records.len() >= GROUP_RECORDS || self.group.bytes >= GROUP_BYTES {
+                self.write()?;
+            }
+            unshown += 1;
+            if unshown == 1024 {
+                bar.advance(unshown);
+                unshown = 0;
+            }
+        }
+        bar.advance(unshown);
+        Ok(())
+    }
+
+    /// The record of a row that the collection can take.
+    fn checked(&self, row: Row) -> Result<NewRecord, Error> {
+        let record = row.record?;
+        let got = match &record.source {
+            Some(Source::Text(_)) => InputKind::Text,
+            Some(Source::Vector(vector)) => InputKind::Vector { dim: vector.len() },
+            Some(Source::Image(image)) => {
+                InputKind::Image { height: image.height, width: image.width }
+            }
+            Some(Source::Code(_)) | None => return Ok(record),
+        };
+        let name = self.collection.name();
+        match self.input {
+            Some(input) if input == got => Ok(record),
+            Some(input) => {
+                let message = format!("collection {name:?} takes {input}, got {got}");
+                Err(Error::invalid(row.place.to_string(), message))
+            }
+            None => {
+                let message = format!("collection {name:?} takes codes, got {got}");
+                Err(Error::invalid(row.place.to_string(), message))
+            }
+        }
+    }
+
+    /// Sets a bad row aside, or gives up where there is no place for it.
+    fn reject(&mut self, number: u64, place: &str, error: Error) -> Result<(), Failure> {
+        match &mut self.rejects {
+            Some(rejects) => rejects.push(number, place, &error),
+            None => Err(match error {
+                Error::Invalid { place, message } => Error::invalid(
+                    place,
+                    format!("{message} (--rejects FILE sets bad rows aside and goes on)"),
+                ),
+                other => other,
+            }
+            .into()),
+        }
+    }
+
+    /// Writes the group.
+    fn write(&mut self) -> Result<(), Failure> {
+        let Group { mut records, places, .. } = std::mem::take(&mut self.group);
+        if self.resume {
+            let ids: Vec<RecordId> = records.iter().filter_map(|r| r.id.clone()).collect();
+            let stored = self.collection.get(&ids)?;
+            let mut is_new = stored.iter().map(Option::is_none);
+            records.retain(|_| is_new.next().unwrap_or(true));
+            self.counts.skipped += (ids.len() - records.len()) as u64;
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        if self.dry_run {
+            self.counts.written += records.len() as u64;
+            return Ok(());
+        }
+        let upserted = self.collection.upsert(records).map_err(|e| relocated(e, &places))?;
+        self.counts.written += upserted.len() as u64;
+        self.counts.replaced += upserted.iter().filter(|record| record.replaced).count() as u64;
+        Ok(())
+    }
+}
+
+impl Group {
+    fn push(&mut self, id: RecordId, record: NewRecord, place: String) {
+        self.bytes += match &record.source {
+            Some(Source::Text(text)) => text.len(),
+            Some(Source::Vector(vector)) => 4 * vector.len(),
+            Some(Source::Image(image)) => image.pixels.len(),
+            Some(Source::Code(_)) | None => 64,
+        };
+        self.ids.insert(id);
+        self.records.push(record);
+        self.places.push(place);
+    }
+}
+
+/// An error of a group, `records[3].vector`, as an error of a file, `x.jsonl:4: vector`.
+fn relocated(error: Error, places: &[String]) -> Error {
+    let Error::Invalid { place, message } = error else { return error };
+    let split = place.strip_prefix("records[").and_then(|rest| rest.split_once(']'));
+    let found = split.and_then(|(i, field)| Some((places.get(i.parse::<usize>().ok()?)?, field)));
+    match found {
+        Some((row, field)) => {
+            Error::invalid(format!("{row}: {}", field.trim_start_matches('.')), message)
+        }
+        None => Error::Invalid { place, message },
+    }
+}
+
+/// The file of rejected rows.
+struct Rejects {
+    path: PathBuf,
+    file: BufWriter<File>,
+    count: u64,
+}
+
+impl Rejects {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(Error::io("create", path))?;
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), count: 0 })
+    }
+
+    fn push(&mut self, row: u64, place: &str, error: &Error) -> Result<(), Failure> {
+        self.count += 1;
+        let line = json!({ "row": row, "place": place, "error": error.to_string() });
+        Ok(writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))?)
+    }
+
+    fn finish(mut self) -> Result<u64, Failure> {
+        self.file.flush().map_err(Error::io("write", &self.path))?;
+        Ok(self.count)
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: flags become options of the library here and nowhere else.
+//!
+//! One file a subcommand, each with its flags and a `run`. Data goes to standard output, messages
+//! and progress to standard error, after <https://clig.dev>.
+
+mod collection;
+mod console;
+mod delete;
+mod demo;
+mod draw;
+mod encode;
+mod eval;
+mod exit;
+mod get;
+mod index;
+mod input;
+mod output;
+mod place;
+mod progress;
+mod search;
+mod stats;
+mod train;
+
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::console::Console;
+use self::exit::{Exit, Failure};
+use self::output::Output;
+
+/// Learn short binary codes for texts, vectors and images; keep them; find neighbours exactly.
+#[derive(Parser)]
+#[command(name = "nearbit", version, max_term_width = 100, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How to write results [default: table on a terminal, jsonl elsewhere]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    output: Option<Output>,
+
+    /// Neither progress nor messages, only results and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Train(train::Args),
+    Encode(encode::Args),
+    #[command(subcommand)]
+    Collection(collection::Command),
+    Index(index::Args),
+    Search(search::Args),
+    Get(get::Args),
+    Delete(delete::Args),
+    Eval(eval::Args),
+    Stats(stats::Args),
+}
+
+/// Parses, runs, prints the error, chooses the exit code.
+pub fn main() -> ExitCode {
+    let Cli { command, output, quiet } = Cli::parse();
+    log_to_stderr();
+    let console = Console::new(output, quiet);
+    let exit = run(command, &console).unwrap_or_else(|failure| failure.report());
+    exit.into()
+}
+
+fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args, console),
+        Command::Train(args) => train::run(args, console),
+        Command::Encode(args) => encode::run(args, console),
+        Command::Collection(command) => collection::run(command, console),
+        Command::Index(args) => index::run(args, console),
+        Command::Search(args) => search::run(args, console),
+        Command::Get(args) => get::run(args, console),
+        Command::Delete(args) => delete::run(args, console),
+        Command::Eval(args) => eval::run(args, console),
+        Command::Stats(args) => stats::run(args, console),
+    }
+}
+
+/// Warnings of the library are shown; `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .init();
+}

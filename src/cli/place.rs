@@ -1,0 +1,112 @@
+//! Where things are: the data directory, a collection in it, files to be written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nearbit::formats::{SourceKind, nearest_name};
+use nearbit::{Collection, Database, EncoderInfo, Error, InputKind, Width};
+
+use super::exit::Failure;
+
+/// A data directory.
+#[derive(Args)]
+pub struct DataDir {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+impl DataDir {
+    /// Opens the database, which must be there.
+    pub fn open(&self) -> Result<Database, Failure> {
+        if !self.data_dir.exists() {
+            let hint = "make it with: nearbit collection create NAME --data-dir DIR ...";
+            let name = self.data_dir.display().to_string();
+            return Err(Error::not_found("data directory", name, hint).into());
+        }
+        Ok(Database::open(&self.data_dir)?)
+    }
+
+    /// Opens the database, and makes it where there is none.
+    pub fn open_or_create(&self) -> Result<Database, Failure> {
+        Ok(Database::open(&self.data_dir)?)
+    }
+}
+
+/// A collection in a data directory.
+#[derive(Args)]
+pub struct InCollection {
+    #[command(flatten)]
+    pub dir: DataDir,
+    /// The collection
+    #[arg(long, short, value_name = "NAME")]
+    pub collection: String,
+}
+
+impl InCollection {
+    /// Opens the database and finds the collection.
+    pub fn open(&self) -> Result<(Database, Collection), Failure> {
+        let database = self.dir.open()?;
+        let collection = find(&database, &self.collection)?;
+        Ok((database, collection))
+    }
+}
+
+/// The collection of that name, or an error with the name that may be meant.
+pub fn find(database: &Database, name: &str) -> Result<Collection, Failure> {
+    database.collection(name).map_err(|error| {
+        let collections = database.collections();
+        match (error, nearest_name(name, collections.iter().map(Collection::name))) {
+            (Error::NotFound { kind, name, hint }, Some(near)) => {
+                Error::NotFound { kind, name, hint: format!("did you mean {near:?}? {hint}") }
+                    .into()
+            }
+            (error, _) => error.into(),
+        }
+    })
+}
+
+/// What the encoder of a collection takes; `None` where records bring their codes.
+pub fn input_kind(
+    database: &Database,
+    collection: &Collection,
+) -> Result<Option<InputKind>, Failure> {
+    Ok(match collection.info().encoder {
+        EncoderInfo::Model { name, .. } => Some(database.model(&name)?.input()),
+        EncoderInfo::Hyperplanes { input, .. } => Some(input),
+        EncoderInfo::Codes { .. } => None,
+    })
+}
+
+/// How to read files for an encoder; pictures are known by their files.
+pub fn source_kind(input: InputKind) -> Option<SourceKind> {
+    match input {
+        InputKind::Text => Some(SourceKind::Text),
+        InputKind::Vector { .. } => Some(SourceKind::Vector),
+        InputKind::Image { .. } => None,
+    }
+}
+
+/// A number of bits, for clap.
+pub fn width(text: &str) -> Result<Width, String> {
+    let bits = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    Width::new(bits).map_err(|_| format!("expected 1 to {}", Width::MAX))
+}
+
+/// An error where `path` cannot become a file: before hours of work, not after.
+pub fn check_writable(path: &Path) -> Result<(), Failure> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if path.is_dir() {
+        let message = "expected the name of a file to write, got a directory";
+        return Err(Error::invalid(path.display().to_string(), message).into());
+    }
+    let probe = folder.join(format!(".nearbit-{}", std::process::id()));
+    fs::File::create(&probe).map_err(Error::io("create a file in", folder))?;
+    // Only whether it could be made was the question.
+    let _ = fs::remove_file(&probe);
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `nearbit serve`: the gRPC server on a data directory.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use nearbit::Error;
+use nearbit::server::{ServerOptions, serve_blocking};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::place::DataDir;
+
+/// Serve a data directory over gRPC, until SIGTERM or Ctrl-C
+///
+/// What is in flight is then finished; a second signal ends at once.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  nearbit serve --data-dir db
+  nearbit serve --data-dir db --listen 127.0.0.1:0        a free port, told on standard error
+  grpcurl -plaintext 127.0.0.1:7450 list")]
+pub struct Args {
+    #[command(flatten)]
+    dir: DataDir,
+    /// The address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:7450", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Seconds that calls in flight have to finish after the signal
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    drain: u64,
+}
+
+pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(Error::io("listen for", "signals"))?;
+    let database = args.dir.open_or_create()?;
+    let listener = TcpListener::bind(args.listen).map_err(|e| refused(args.listen, e))?;
+    let address = listener.local_addr().map_err(Error::io("listen on", args.listen.to_string()))?;
+    let options = ServerOptions {
+        drain_timeout: Duration::from_secs(args.drain),
+        ..ServerOptions::default()
+    };
+    // Scripts wait for this line, so --quiet does not silence it.
+    eprintln!("listening on {address}");
+    serve_blocking(listener, database, options, move || {
+        signals.forever().next();
+        thread::spawn(move || {
+            if signals.forever().next().is_some() {
+                process::exit(Exit::Failed as i32);
+            }
+        });
+    })?;
+    Ok(Exit::Done)
+}
+
+fn refused(address: SocketAddr, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Error::Unavailable {
+            what: format!("{address} is in use by another process"),
+            hint: "name another with --listen, or port 0 for a free one".to_owned(),
+        },
+        _ => Error::io("listen on", address.to_string())(error),
+    }
+}

@@ -1,0 +1,107 @@
+//! `nearbit stats`: how healthy the codes of a collection are, and what it takes.
+
+use std::io::Write;
+
+use nearbit::Collection;
+use nearbit::evaluate::Health;
+use serde_json::{Value, json};
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::output::Fields;
+use super::place::InCollection;
+
+/// Bit balance, entropy, correlation, bucket sizes, distances, and bytes of a collection
+///
+/// Bits that are always 0, bits that say the same, and buckets that hold half of all records waste
+/// width. No labels are needed.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  nearbit stats --data-dir db --collection news
+  nearbit stats --data-dir db --collection news --output json")]
+pub struct Args {
+    #[command(flatten)]
+    place: InCollection,
+    /// What draws the pairs of codes whose distances are counted
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+}
+
+pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
+    let (_database, collection) = args.place.open()?;
+    let health = Health::of(&collection.codes(), args.seed);
+    let buckets = collection.bucket_sizes();
+    if console.is_table() {
+        let mut stream = console.stream();
+        table(&collection, &health, stream.text())?;
+        stream.finish()?;
+        return Ok(Exit::Done);
+    }
+    let sizes = sizes(&collection);
+    console.result(&Fields::new([
+        ("collection", json!(collection.name())),
+        ("records", json!(collection.info().records)),
+        ("health", json!(health)),
+        // Bucket size -> number of buckets.
+        ("buckets", json!(buckets)),
+        ("sizes", sizes),
+    ]))?;
+    Ok(Exit::Done)
+}
+
+fn sizes(collection: &Collection) -> Value {
+    let sizes = collection.sizes();
+    json!({
+        "segments": sizes.store.segments,
+        "segment_bytes": sizes.store.segment_bytes,
+        "table_bytes": sizes.store.table_bytes,
+        "dead_records": sizes.store.dead,
+        "memory_bytes": sizes.index.total(),
+    })
+}
+
+fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Result<(), Failure> {
+    let sizes = collection.sizes();
+    let per_code = |bytes: f64| bytes / health.codes.max(1) as f64;
+    let of_bits = |value: f64| format!("{value:.2} of {}", health.bits);
+    Fields::new([
+        ("collection", json!(collection.name())),
+        ("records", json!(collection.info().records)),
+        ("codes", json!(health.codes)),
+        ("different codes", json!(health.distinct)),
+        ("largest bucket", json!(health.largest_bucket)),
+        ("entropy", json!(of_bits(health.entropy))),
+        ("effective bits", json!(of_bits(health.effective_bits))),
+        ("imbalance", json!(format!("{:.4} (0 is best, 0.5 is worst)", health.imbalance))),
+        (
+            "correlation",
+            json!(format!(
+                "{:.4} mean, {:.4} largest",
+                health.mean_correlation, health.max_correlation
+            )),
+        ),
+        ("bytes on disk", json!(sizes.store.segment_bytes + sizes.store.table_bytes)),
+        ("bytes in memory", json!(sizes.index.total())),
+        ("memory per code", json!(format!("{:.1} bytes", per_code(sizes.index.total() as f64)))),
+    ])
+    .write_table(out)?;
+    writeln!(out, "\nshare of ones, bit by bit (best is 0.5)")?;
+    for (row, ones) in health.ones.chunks(16).enumerate() {
+        let shares: Vec<String> = ones.iter().map(|share| format!("{share:.2}")).collect();
+        writeln!(out, "{:>5}  {}", 16 * row, shares.join(" "))?;
+    }
+    writeln!(out, "\nbuckets of each size")?;
+    for (size, count) in collection.bucket_sizes().into_iter().take(10) {
+        writeln!(out, "{size:>5}  {count}")?;
+    }
+    writeln!(out, "\ndistances of random pairs, in bits")?;
+    let (most, pairs) = (health.distances.iter().max(), health.distances.iter().sum::<u64>());
+    let most = most.copied().unwrap_or(0).max(1);
+    for (distance, &count) in health.distances.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let bar = "#".repeat((count * 50).div_ceil(most) as usize);
+        let share = 100.0 * count as f64 / pairs.max(1) as f64;
+        writeln!(out, "{distance:>5}  {share:>5.1} %  {bar}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,438 @@
+//! The command line, as people and scripts use it: results, messages, exit codes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::testenv::{TestEnv, f32s, npy, sample};
+
+/// A collection `c` of eight-bit codes: 0 to 7, in data directory `db`.
+fn with_codes() -> TestEnv {
+    let env = TestEnv::new();
+    env.file("codes.npy", npy("|u1", "(8, 1)", &[0, 1, 2, 3, 4, 5, 6, 7]));
+    env.ok("collection create c --data-dir db --bits 8 --codes");
+    env.ok("index codes.npy --data-dir db -c c");
+    env
+}
+
+fn ids(line: &Value) -> Vec<&str> {
+    let hits = line["hits"].as_array().unwrap();
+    hits.iter().map(|hit| hit["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn texts_from_file_to_hits() {
+    let env = TestEnv::new();
+    env.file(
+        "t.jsonl",
+        "{\"id\":\"moon\",\"text\":\"the far side of the moon\",\"label\":\"sky\"}\n\
+         {\"id\":\"bread\",\"text\":\"a loaf of rye bread\",\"label\":\"food\"}\n",
+    );
+    let made = env.one("collection create notes --data-dir db --bits 64");
+    assert_eq!((&made["bits"], &made["records"]), (&json!(64), &json!(0)));
+    let indexed = env.one("index t.jsonl --data-dir db --collection notes");
+    assert_eq!((&indexed["indexed"], &indexed["replaced"]), (&json!(2), &json!(0)));
+
+    let line =
+        env.one("search --data-dir db -c notes --text 'the dark side of the moon' --limit 1");
+    assert_eq!(line["query"], 0);
+    assert_eq!(line["complete"], true);
+    assert_eq!(line["stats"], Value::Null);
+    let hit = &line["hits"][0];
+    assert_eq!((&hit["id"], &hit["payload"]), (&json!("moon"), &json!({"label": "sky"})));
+    let distance = hit["distance"].as_f64().unwrap();
+    assert!((hit["score"].as_f64().unwrap() - (1.0 - distance / 64.0)).abs() < 1e-6);
+
+    let line = env.one("search --data-dir db -c notes --id moon --explain --no-payload");
+    assert_eq!(ids(&line), ["bread"]);
+    assert_eq!(line["hits"][0]["payload"], Value::Null);
+    for field in ["plan", "kernel", "compared", "searching_seconds"] {
+        assert!(!line["stats"][field].is_null(), "{line}");
+    }
+
+    let record = env.one("get moon --data-dir db -c notes");
+    assert_eq!(record["text"], "the far side of the moon");
+    assert_eq!(record["code"].as_str().unwrap().len(), 16);
+    let code = record["code"].as_str().unwrap();
+    let line = env.one(&format!("search --data-dir db -c notes --code {code} --radius 0"));
+    assert_eq!((ids(&line), &line["hits"][0]["distance"]), (vec!["moon"], &json!(0)));
+
+    assert_eq!(env.one("delete moon --data-dir db -c notes")["deleted"], 1);
+    env.fails(3, "get moon --data-dir db -c notes", &["there is no record \"moon\""]);
+    env.fails(3, "delete moon --data-dir db -c notes", &["there is no record \"moon\""]);
+    assert_eq!(env.one("collection show notes --data-dir db")["records"], 1);
+}
+
+#[test]
+fn train_encode_index_search_agree() {
+    let env = TestEnv::new();
+    let paragraphs = sample("paragraphs.jsonl");
+    let train = format!("train {paragraphs} --bits 16 --epochs 1");
+    let trained = env.one(&format!("{train} --model m.safetensors"));
+    assert_eq!((&trained["bits"], &trained["input"]), (&json!(16), &json!("text")));
+    env.ok(&format!("{train} --model again.safetensors"));
+    assert_eq!(
+        fs::read(env.path("m.safetensors")).unwrap(),
+        fs::read(env.path("again.safetensors")).unwrap()
+    );
+
+    let encode = format!("encode {paragraphs} --model m.safetensors --out codes.npy");
+    let rows = env.one(&format!("{encode} --activations values.npy"))["rows"].as_u64().unwrap();
+    let codes = fs::read(env.path("codes.npy")).unwrap();
+    let values = fs::read(env.path("values.npy")).unwrap();
+    assert_eq!(codes[..128], npy("|u1", &format!("({rows}, 2)"), &[]));
+    assert_eq!(values[..128], npy("<f4", &format!("({rows}, 16)"), &[]));
+    let bits = codes[128..].iter().flat_map(|byte| (0..8).map(move |i| byte >> (7 - i) & 1));
+    let values = values[128..].chunks(4).map(|x| f32::from_le_bytes(x.try_into().unwrap()));
+    assert!(bits.zip(values).all(|(bit, value)| (value > 0.5) == (bit == 1)));
+
+    // The same neighbours from the model's collection and from its codes.
+    env.ok("collection create texts --data-dir db --model m.safetensors");
+    env.ok(&format!("index {paragraphs} --data-dir db -c texts"));
+    env.ok("collection create codes --data-dir db --bits 16 --codes");
+    env.ok("index codes.npy --labels {} --data-dir db -c codes"
+        .replace("{}", &paragraphs)
+        .as_str());
+    let first = env.one("get astronomy-001 --data-dir db -c texts");
+    let by_text =
+        env.one("search --data-dir db -c texts --id astronomy-001 --limit 5 --no-payload");
+    let code = first["code"].as_str().unwrap();
+    let by_code = env.one(&format!("search --data-dir db -c codes --code {code} --limit 6"));
+    let by_id = env.one("search --data-dir db -c codes --id astronomy-001 --limit 5 --no-payload");
+    assert_eq!(by_text["hits"], by_id["hits"]);
+    assert_eq!(ids(&by_code).iter().filter(|id| **id != "astronomy-001").count(), 5);
+
+    env.fails(1, "index codes.npy --data-dir db -c texts", &["expected texts, got an array"]);
+    let vectors = npy("<f4", "(1, 2)", &f32s(&[1.0, 2.0]));
+    env.file("v.npy", vectors);
+    env.fails(1, "encode v.npy --model m.safetensors --out x.npy", &["expected texts"]);
+    assert!(!env.path("x.npy").exists());
+}
+
+#[test]
+fn outputs() {
+    let env = with_codes();
+    env.file("q.npy", npy("|u1", "(2, 1)", &[0, 7]));
+    let lines = env.ok("search --data-dir db -c c --input q.npy --limit 3");
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (&lines[1]["query"], ids(&lines[0]), ids(&lines[1])),
+        (&json!(1), vec!["0", "1", "2"], vec!["7", "3", "5"])
+    );
+    let raw = env.run("search --data-dir db -c c --input q.npy --limit 1 --output jsonl").stdout;
+    assert_eq!(
+        raw.lines().next().unwrap(),
+        r#"{"query":0,"hits":[{"id":"0","distance":0,"score":1.0}],"complete":true}"#
+    );
+    let array: Value = serde_json::from_str(
+        &env.run("search --data-dir db -c c --input q.npy --limit 3 --output json").stdout,
+    )
+    .unwrap();
+    assert_eq!(array, Value::from(lines));
+    let table = env.run("search --data-dir db -c c --code 00 --limit 2 --output table").stdout;
+    assert_eq!(
+        table.lines().map(str::trim_end).collect::<Vec<_>>(),
+        ["distance  score  id  payload  text", "0         1.000   0", "1         0.875   1"]
+    );
+    for plan in ["auto", "probe", "scan"] {
+        let line =
+            env.one(&format!("search --data-dir db -c c --code 00 --limit 99 --plan {plan}"));
+        assert_eq!(ids(&line), ["0", "1", "2", "4", "3", "5", "6", "7"], "{plan}");
+    }
+    assert_eq!(
+        ids(&env.one("search --data-dir db -c c --code 0b00000000 --radius 1")),
+        ["0", "1", "2", "4"]
+    );
+    let list = env.run("collection list --data-dir db --output table").stdout;
+    assert_eq!(list.lines().next(), Some("name  records  bits  encoder"));
+    assert_eq!(env.run("collection list --data-dir none").code, Some(3));
+    // Whoever stops reading early is no error.
+    let mut child = env
+        .command("search --data-dir db -c c --code 00 --limit 8")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn messages_are_not_results() {
+    let env = TestEnv::new();
+    let run = env.run("collection create c --data-dir db --bits 8 --codes");
+    assert!(run.stderr.starts_with("next: nearbit index"), "{run:?}");
+    assert_eq!(run.lines().len(), 1);
+    let run = env.run("collection create d --data-dir db --bits 8 --codes --quiet");
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn usage() {
+    let env = with_codes();
+    let (place, limit) = ("--data-dir db -c c", "--limit 3");
+    for (line, part) in [
+        ("", "Usage: nearbit"),
+        ("serch", "a similar subcommand exists: 'search'"),
+        (&format!("search {place} --lmit 3 --code 00"), "a similar argument exists: '--limit'"),
+        (
+            &format!("search {place} {limit}"),
+            "--text <TEXT>|--code <CODE>|--id <ID>|--input <FILE>",
+        ),
+        (&format!("search {place} --code 00 --id 1"), "cannot be used with"),
+        (&format!("search {place} --code 00 --timeout=-1"), "--timeout"),
+        ("collection create d --data-dir db", "--model <MODEL>"),
+        ("collection create d --data-dir db --bits 1025", "expected 1 to 1024"),
+        ("collection create d --data-dir db --bits 8 --image 28", "28x28"),
+        ("train t.jsonl --model m --binarize hard", "expected noise, noise:SIZE, round or sample"),
+        ("train t.jsonl --model m --loss huge", "squared, bernoulli, multinomial"),
+        ("collection delete c --data-dir db", "holds 8 records"),
+        (&format!("index a b --labels l {place}"), "--labels belongs to one input"),
+    ] {
+        env.fails(2, line, &[part]);
+    }
+    for command in "demo train encode index search get delete eval stats serve".split(' ') {
+        let help = env.run(&format!("{command} --help"));
+        assert_eq!(help.code, Some(0));
+        assert!(help.stdout.contains(&format!("nearbit {command}")), "{command}: {}", help.stdout);
+        assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+    }
+    assert_eq!(env.one("collection delete c --data-dir db --force")["deleted"], true);
+    assert!(env.ok("collection list --data-dir db").is_empty());
+}
+
+#[test]
+fn things_that_are_not_there() {
+    let env = with_codes();
+    env.fails(3, "search --data-dir none -c c --code 00", &["there is no data directory \"none\""]);
+    env.fails(
+        3,
+        "search --data-dir db -c cc --code 00",
+        &["no collection \"cc\"", "did you mean \"c\"?"],
+    );
+    env.fails(3, "search --data-dir db -c c --id 99", &["there is no record \"99\""]);
+    env.fails(3, "index none.npy --data-dir db -c c", &["there is no file \"none.npy\""]);
+    env.fails(3, "encode codes.npy --model m.safetensors --out x.npy", &["m.safetensors"]);
+    env.fails(3, "collection create d --data-dir db --model m.safetensors", &["m.safetensors"]);
+    env.fails(3, "collection create d --data-dir db --model topics", &["no model \"topics\""]);
+    env.fails(1, "collection create c --data-dir db --bits 8 --codes", &["exists already"]);
+    env.fails(1, "collection create ../x --data-dir db --bits 8 --codes", &["expected a name"]);
+    assert!(!env.path("none").exists());
+}
+
+#[test]
+fn models_that_are_none() {
+    let env = TestEnv::new();
+    let text = "{\"text\":\"red fox\"}\n{\"text\":\"red wine\"}\n{\"text\":\"the fox sleeps\"}\n";
+    env.file("t.jsonl", text.repeat(20));
+    env.ok("train t.jsonl --bits 4 --epochs 1 --model m.safetensors");
+    let model = fs::read(env.path("m.safetensors")).unwrap();
+    let mut flipped = model.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    for (content, what) in [
+        (&b""[..], "empty"),
+        (b"hello", "foreign"),
+        (&model[..model.len() - 1], "cut"),
+        (&flipped, "flipped"),
+    ] {
+        env.file("bad.safetensors", content);
+        let run = env.run("encode t.jsonl --model bad.safetensors --out x.npy");
+        assert!(matches!(run.code, Some(1 | 8)), "{what}: {run:?}");
+        assert!(run.stderr.contains("bad.safetensors"), "{what}: {run:?}");
+    }
+    env.fails(1, "train t.jsonl --bits 4 --model no/m.safetensors", &["no"]);
+}
+
+#[test]
+fn vectors_that_do_not_fit() {
+    let env = TestEnv::new();
+    env.ok("collection create v --data-dir db --bits 16 --dim 2");
+    let index = |file: &str| format!("index {file} --data-dir db -c v");
+    for (bad, part) in [
+        (f32::NAN, "v.npy row 1: expected finite 32-bit numbers, got NaN in column 1"),
+        (f32::INFINITY, "v.npy row 1: expected finite 32-bit numbers, got inf in column 1"),
+    ] {
+        env.file("v.npy", npy("<f4", "(3, 2)", &f32s(&[1.0, 2.0, 3.0, bad, 5.0, 6.0])));
+        env.fails(1, &index("v.npy"), &[part, "--rejects"]);
+        let run = env.run(&format!("{} --rejects bad.jsonl", index("v.npy")));
+        assert_eq!(run.code, Some(4), "{run:?}");
+        let result = &run.lines()[0];
+        assert_eq!((&result["indexed"], &result["rejected"]), (&json!(2), &json!(1)));
+        let rejects: Value =
+            serde_json::from_str(&fs::read_to_string(env.path("bad.jsonl")).unwrap()).unwrap();
+        assert_eq!((&rejects["row"], &rejects["place"]), (&json!(1), &json!("v.npy row 1")));
+        assert!(rejects["error"].as_str().unwrap().contains(part));
+    }
+    env.file("wide.npy", npy("<f4", "(1, 3)", &f32s(&[1.0, 2.0, 3.0])));
+    let parts = ["wide.npy row 0", "takes vectors of 2 numbers, got vectors of 3 numbers"];
+    env.fails(1, &index("wide.npy"), &parts);
+    env.file("wide.jsonl", "{\"vector\":[1,2]}\n{\"vector\":[1,2,3]}\n");
+    env.fails(
+        1,
+        &index("wide.jsonl"),
+        &["wide.jsonl:2: expected vectors of 2 numbers", "got vectors of 3"],
+    );
+    env.fails(1, "search --data-dir db -c v --input wide.npy", &["wide.npy row 0"]);
+    env.fails(1, "search --data-dir db -c v --text hello", &["vectors of 2 numbers", "got text"]);
+}
+
+#[test]
+fn codes_that_do_not_fit() {
+    let env = TestEnv::new();
+    env.ok("collection create c --data-dir db --bits 12 --codes");
+    let index = "index x.npy --data-dir db -c c";
+    env.file("x.npy", npy("|u1", "(2, 1)", &[0, 1]));
+    env.fails(1, index, &["expected 2 bytes a row for 12 bits, got 1"]);
+    env.file("x.npy", npy("|u1", "(2, 2)", &[0xff, 0xf0, 0xff, 0xff]));
+    env.fails(1, index, &["x.npy row 1: code: bits are set beyond the first 12"]);
+    env.fails(1, &format!("{index} --bits 16"), &["12 bits", "--bits 16"]);
+    env.file("x.npy", npy("|u1", "(1, 2)", &[0x0f, 0x01]));
+    env.ok(&format!("{index} --bits 12 --bit-order lsb"));
+    assert_eq!(env.one("get 0 --data-dir db -c c")["code"], "f080");
+    env.fails(
+        1,
+        "search --data-dir db -c c --code f08",
+        &["expected", "12 binary digits", "got \"f08\""],
+    );
+    env.fails(1, "search --data-dir db -c c --code f081", &["bits are set beyond"]);
+    env.fails(1, "search --data-dir db -c c --text moon", &["codes only"]);
+}
+
+#[test]
+fn files_that_are_broken() {
+    let env = with_codes();
+    let index = |file: &str| format!("index {file} --data-dir db -c c");
+    env.file("empty.npy", "");
+    env.fails(1, &index("empty.npy"), &["empty.npy: the file is empty"]);
+    let whole = npy("|u1", "(8, 1)", &[0, 1, 2, 3, 4, 5, 6, 7]);
+    for length in [5, 60, 130] {
+        env.file("cut.npy", &whole[..length]);
+        env.fails(1, &index("cut.npy"), &["cut.npy", "cut short"]);
+    }
+    env.file("huge.npy", npy("|u1", "(1152921504606846976, 1)", &[1]));
+    env.fails(1, &index("huge.npy"), &["cut short", "1152921504606846976", "there are 1"]);
+    env.file("cut.idx", [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3]);
+    env.ok("collection create p --data-dir db --bits 8 --image 2x2");
+    env.fails(
+        1,
+        "index cut.idx --data-dir db -c p",
+        &["cut.idx", "cut short", "8 bytes; there are 3"],
+    );
+    env.fails(1, &format!("{} --format idx", index("codes.npy")), &["this is no IDX file"]);
+    env.file("what", "hello");
+    env.fails(1, &index("what"), &["cannot tell the format", "--format"]);
+    assert_eq!(env.one("collection show c --data-dir db")["records"], 8);
+}
+
+#[test]
+fn lines_that_are_broken() {
+    let env = TestEnv::new();
+    env.ok("collection create t --data-dir db --bits 8");
+    let mut lines: Vec<String> =
+        (1..=20).map(|i| format!("{{\"id\":\"n{i}\",\"text\":\"word{i}\"}}")).collect();
+    lines[16].truncate(12);
+    lines[17] = format!("{{\"id\":\"{}\",\"text\":\"t\"}}", "x".repeat(10_000_000));
+    lines[18] = "{\"id\":\"n2\",\"text\":\"again\"}".into();
+    env.file("t.jsonl", lines.join("\n"));
+    env.fails(
+        1,
+        "index t.jsonl --data-dir db -c t",
+        &["t.jsonl:17: expected a JSON object", "16 records before"],
+    );
+    assert_eq!(env.one("collection show t --data-dir db")["records"], 16);
+    let dry = env.run("index t.jsonl --data-dir db -c t --dry-run --rejects bad.jsonl");
+    assert_eq!((dry.code, &dry.lines()[0]["rejected"]), (Some(4), &json!(2)));
+    assert_eq!(env.one("collection show t --data-dir db")["records"], 16);
+
+    let run = env.run("index t.jsonl --data-dir db -c t --rejects bad.jsonl");
+    assert_eq!(run.code, Some(4), "{run:?}");
+    let result = &run.lines()[0];
+    // n1 to n16 were there, and n2 came twice: the later row stays.
+    assert_eq!(
+        (&result["indexed"], &result["replaced"], &result["rejected"]),
+        (&json!(18), &json!(17), &json!(2))
+    );
+    assert_eq!(env.one("get n2 --data-dir db -c t")["text"], "again");
+    let rejects = fs::read_to_string(env.path("bad.jsonl")).unwrap();
+    let errors: Vec<Value> = rejects.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(errors[0]["place"], "t.jsonl:17");
+    assert!(
+        errors[1]["error"].as_str().unwrap().contains("id: expected 1 to 512 bytes, got 10000000")
+    );
+
+    let skipped = env.run("index t.jsonl --data-dir db -c t --resume --rejects bad.jsonl");
+    assert_eq!(skipped.lines()[0]["skipped"], 18);
+    let none = "index t.jsonl --data-dir db -c t --text-field";
+    env.fails(
+        1,
+        &format!("{none} txt"),
+        &["no field \"txt\"", "\"id\", \"text\"", "did you mean --text-field text?"],
+    );
+    env.fails(1, &format!("{none} body"), &["no field \"body\"", "--text-field"]);
+}
+
+#[test]
+fn standard_input_and_several_files() {
+    let env = TestEnv::new();
+    env.ok("collection create t --data-dir db --bits 8");
+    let run =
+        env.run_with("index - --data-dir db -c t", "{\"text\":\"a b\"}\n{\"text\":\"c d\"}\n");
+    assert_eq!(run.lines()[0]["indexed"], 2, "{run:?}");
+    env.file("a.csv", "text,x\none two,1\n").file("b.tsv", "text\tx\nthree four\t2\n");
+    env.ok("collection create s --data-dir db --bits 8");
+    env.ok("index a.csv b.tsv --data-dir db -c s");
+    assert_eq!(env.one("get 1 --data-dir db -c s")["payload"], json!({"x": "2"}));
+    let lines =
+        env.run_with("search --data-dir db -c s --input - --limit 1", "{\"text\":\"three four\"}");
+    assert_eq!(ids(&lines.lines()[0]), ["1"]);
+}
+
+#[test]
+fn directories_that_cannot_be_used() {
+    let env = with_codes();
+    fs::create_dir(env.path("other")).unwrap();
+    env.file("other/notes.txt", "not a database");
+    env.fails(1, "collection list --data-dir other", &["other"]);
+    env.file("file", "");
+    env.fails(1, "collection create c --data-dir file/db --bits 8 --codes", &["file"]);
+    let format = fs::read(env.path("db/FORMAT")).unwrap();
+    env.file("db/FORMAT", "nonsense");
+    let run = env.run("collection list --data-dir db");
+    assert!(matches!(run.code, Some(1 | 8)), "{run:?}");
+    env.file("db/FORMAT", format);
+    assert_eq!(env.ok("collection list --data-dir db").len(), 1);
+}
+
+#[cfg(feature = "server")]
+mod serving {
+    use super::*;
+
+    /// Starts a server; it, and the address that it tells.
+    fn serve(env: &TestEnv, line: &str) -> (std::process::Child, String) {
+        let mut child = env.command(line).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+        let address = told.trim().strip_prefix("listening on ").expect(&told).to_owned();
+        (child, address)
+    }
+
+    #[test]
+    fn one_process_a_directory_and_one_a_port() {
+        let env = with_codes();
+        let (mut server, address) = serve(&env, "serve --data-dir db --listen 127.0.0.1:0");
+        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"));
+        env.fails(5, "search --data-dir db -c c --code 00", &["db"]);
+        env.fails(5, &format!("serve --data-dir db2 --listen {address}"), &[&address, "in use"]);
+        // SIGTERM, as a service manager sends it.
+        let kill = format!("kill -TERM {}", server.id());
+        assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert_eq!(server.wait().unwrap().code(), Some(0));
+        let mut rest = String::new();
+        server.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert!(!rest.contains("panicked"), "{rest}");
+        assert_eq!(ids(&env.one("search --data-dir db -c c --code 00 --limit 1")), ["0"]);
+    }
+}
