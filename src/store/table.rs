@@ -3,7 +3,7 @@
 //! It holds nothing that the segments do not hold, so it may be thrown away at any time. sled
 //! 0.34.7 loses what it was told at a power cut and can panic over one flipped bit; so nothing that
 //! it says is believed without a check, and no panic of it gets out of here. Each collection has
-//! two trees in it, see [`super::tree`].
+//! two trees in it, see `tree.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
