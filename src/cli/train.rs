@@ -149,7 +149,7 @@ impl Args {
         };
         let Network { no_neighbours, .. } = self.network;
         let given = &self.network;
-        set(&mut options.epochs, given.epochs);
+        options.epochs = given.epochs.or(options.epochs);
         set(&mut options.batch, given.batch);
         set(&mut options.learning_rate, given.learning_rate);
         set(&mut options.schedule, given.schedule);

@@ -16,6 +16,8 @@ mod encoder;
 pub mod features;
 mod file;
 pub mod hyperplanes;
+#[cfg(test)]
+mod gradient_check;
 mod layer;
 mod loss;
 mod network;
