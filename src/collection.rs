@@ -17,6 +17,7 @@ use crate::code::{Code, Codes, Width};
 use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::index::{self, Index, Memory};
+use crate::input::InputKind;
 use crate::record::{Hit, NewRecord, Record, RecordId, Source};
 use crate::search::{Answer, Query, Search, SearchStats};
 use crate::store::{Operation, Outcome, Precision, Store, StoreStats, Table};
@@ -192,6 +193,11 @@ impl Collection {
         self.inner.encoder.width()
     }
 
+    /// The kind and shape of the sources that it takes; `None` where records bring their codes.
+    pub fn input(&self) -> Option<InputKind> {
+        self.inner.encoder.input()
+    }
+
     /// How it was made and how many records it holds.
     pub fn info(&self) -> CollectionInfo {
         let settings = &self.inner.settings;
@@ -234,6 +240,14 @@ impl Collection {
             .zip(&outcomes)
             .map(|(id, outcome)| Upserted { id, replaced: replaced(outcome) })
             .collect())
+    }
+
+    /// An error where [`Collection::upsert`] would refuse the record for its source.
+    ///
+    /// # Errors
+    /// A source that the encoder does not take.
+    pub fn check(&self, record: &NewRecord) -> Result<()> {
+        record.source.as_ref().map_or(Ok(()), |source| self.inner.encoder.check(source))
     }
 
     /// Deletes records; says of each whether it was there.

@@ -91,7 +91,7 @@ impl Encoder {
     }
 
     /// What it takes beside codes.
-    fn input(&self) -> Option<InputKind> {
+    pub(crate) fn input(&self) -> Option<InputKind> {
         match self {
             Self::Model(model) => Some(model.input()),
             Self::Hyperplanes(hyperplanes) => Some(hyperplanes.input()),
@@ -124,7 +124,7 @@ impl Encoder {
     }
 
     /// An error where the encoder cannot take `source`.
-    fn check(&self, source: &Source) -> Result<()> {
+    pub(crate) fn check(&self, source: &Source) -> Result<()> {
         let got = match source {
             Source::Code(code) if code.width() == self.width() => return Ok(()),
             Source::Code(code) => {

@@ -83,6 +83,8 @@ pub mod model;
 pub mod numeric;
 pub mod record;
 pub mod search;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod store;
 
 pub use code::{Code, Codes, Width};

@@ -5,5 +5,9 @@ mod cli;
 mod code;
 mod collection;
 mod house;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod python;
+#[cfg(feature = "server")]
+mod server;
 #[cfg(feature = "cli")]
 mod testenv;

@@ -1,0 +1,103 @@
+//! CollectionService: creates, describes, lists and deletes collections.
+
+use tonic::{Request, Response, Status};
+
+use super::api::{Api, open};
+use super::convert::at;
+use super::proto;
+use super::proto::collection_service_server::CollectionService;
+use crate::error::{Error, Result};
+
+#[tonic::async_trait]
+impl CollectionService for Api {
+    async fn create_collection(
+        &self,
+        request: Request<proto::CreateCollectionRequest>,
+    ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
+        let (call, request) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || api.create(&request)).await
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<proto::GetCollectionRequest>,
+    ) -> Result<Response<proto::GetCollectionResponse>, Status> {
+        let (call, proto::GetCollectionRequest { name }) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            let collection = api.database.collection(&name)?;
+            Ok(proto::GetCollectionResponse { collection: Some((&collection).into()) })
+        })
+        .await
+    }
+
+    async fn list_collections(
+        &self,
+        request: Request<proto::ListCollectionsRequest>,
+    ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
+        let (call, request) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || api.list_collections_page(&request)).await
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<proto::DeleteCollectionRequest>,
+    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
+        let (call, proto::DeleteCollectionRequest { name }) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            api.database.delete_collection(&name)?;
+            Ok(proto::DeleteCollectionResponse {})
+        })
+        .await
+    }
+}
+
+impl Api {
+    fn create(
+        &self,
+        request: &proto::CreateCollectionRequest,
+    ) -> Result<proto::CreateCollectionResponse> {
+        let settings = request.settings()?;
+        let created = self.database.create_collection(&request.name, &settings);
+        let collection = created.map_err(|error| match &error {
+            // The database speaks of names and inputs; the client wrote fields.
+            Error::Invalid { place, .. } if place == "collection" => at("name", error),
+            Error::Invalid { place, .. } if place == "input" => {
+                at("encoder.hyperplanes.input", error)
+            }
+            Error::Invalid { place, .. } if place == "model" => at("encoder.model.name", error),
+            _ => error,
+        })?;
+        Ok(proto::CreateCollectionResponse { collection: Some((&collection).into()) })
+    }
+
+    fn list_collections_page(
+        &self,
+        request: &proto::ListCollectionsRequest,
+    ) -> Result<proto::ListCollectionsResponse> {
+        // The token is the name that the last page ended with: a name that is deleted meanwhile
+        // still has its place in the order.
+        let after = request.page_token.as_str();
+        let mut collections = self.database.collections();
+        collections.retain(|collection| collection.name() > after);
+        let size = self.page_size(request.page_size);
+        let more = collections.len() > size;
+        collections.truncate(size);
+        let last = collections.last().filter(|_| more);
+        Ok(proto::ListCollectionsResponse {
+            next_page_token: last.map_or(String::new(), |last| last.name().to_owned()),
+            collections: collections.iter().map(Into::into).collect(),
+        })
+    }
+
+    /// The size of a page: the default for 0, and never more than the limit.
+    pub fn page_size(&self, asked: u32) -> usize {
+        match asked as usize {
+            0 => self.options.default_page_size,
+            asked => asked.min(self.options.max_page_size),
+        }
+    }
+}

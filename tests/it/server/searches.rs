@@ -1,0 +1,254 @@
+//! Searches: unary, ball, batch and stream, against the naive oracle.
+
+use nearbit::Code;
+use nearbit::server::ServerOptions;
+use tonic::Code as GrpcCode;
+
+use super::proto::query::Kind;
+use super::proto::search_stream_response::Outcome;
+use super::{
+    TestServer, check_refused, code_record, oracle, positions, proto, random_codes, text_record,
+};
+
+const BITS: u32 = 20;
+
+fn code_query(code: &Code) -> Option<proto::Query> {
+    Some(proto::Query { kind: Some(Kind::Code(code.to_bytes())) })
+}
+
+fn search(code: &Code) -> proto::SearchRequest {
+    proto::SearchRequest {
+        collection: "codes".to_owned(),
+        query: code_query(code),
+        ..Default::default()
+    }
+}
+
+/// A server with 500 codes in `codes`, whose ids are their positions.
+async fn filled(options: ServerOptions) -> (TestServer, Vec<Code>) {
+    let server = TestServer::with(options).await;
+    server.codes("codes", BITS).await;
+    let codes = random_codes(BITS as usize, 500, 11);
+    let records = codes.iter().enumerate().map(|(i, c)| code_record(&i.to_string(), c)).collect();
+    server.upsert("codes", records).await.unwrap();
+    (server, codes)
+}
+
+#[tokio::test]
+async fn a_search_finds_what_the_oracle_finds() {
+    let (server, codes) = filled(ServerOptions::default()).await;
+    let mut client = server.searches();
+    for (i, query) in random_codes(BITS as usize, 8, 12).iter().enumerate() {
+        for plan in [None, Some(proto::Plan::Probe), Some(proto::Plan::Scan)] {
+            for (limit, radius) in [
+                (None, None),
+                (Some(1), None),
+                (Some(9999), None),
+                (Some(30), Some(3)),
+                (None, Some(0)),
+            ] {
+                let request = proto::SearchRequest {
+                    limit,
+                    radius,
+                    plan: plan.map(Into::into),
+                    ..search(query)
+                };
+                let answer = client.search(request).await.unwrap().into_inner();
+                let expected = oracle(&codes, query, radius, limit.unwrap_or(10) as usize);
+                assert_eq!(positions(&answer.hits), expected, "query {i}, {plan:?}, {limit:?}");
+                assert!(answer.complete);
+                for hit in &answer.hits {
+                    let score = 1.0 - hit.distance as f32 / BITS as f32;
+                    assert!((hit.score - score).abs() < 1e-6);
+                    assert_eq!(hit.payload_json, None);
+                }
+                let stats = answer.stats.unwrap();
+                assert!(matches!(stats.plan(), proto::Plan::Probe | proto::Plan::Scan));
+                assert!(!stats.kernel.is_empty());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ball_comes_ring_by_ring() {
+    let options = ServerOptions { max_page_bytes: 300, ..Default::default() };
+    let (server, codes) = filled(options).await;
+    for radius in [0, 2, 5, BITS, u32::MAX] {
+        let request = proto::SearchBallRequest {
+            collection: "codes".to_owned(),
+            query: code_query(&codes[0]),
+            radius,
+            ..Default::default()
+        };
+        let mut stream = server.searches().search_ball(request).await.unwrap().into_inner();
+        let mut hits = Vec::new();
+        let mut last = 0;
+        while let Some(part) = stream.message().await.unwrap() {
+            assert!(part.distance >= last, "rings come outwards");
+            assert!(!part.hits.is_empty());
+            assert!(part.hits.iter().all(|hit| hit.distance == part.distance));
+            last = part.distance;
+            hits.extend(part.hits);
+        }
+        assert_eq!(positions(&hits), oracle(&codes, &codes[0], Some(radius), usize::MAX));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_answers_in_order() {
+    let (server, codes) = filled(ServerOptions::default()).await;
+    let queries = random_codes(BITS as usize, 40, 13);
+    let mut searches: Vec<_> = queries.iter().map(search).collect();
+    for (i, search) in searches.iter_mut().enumerate() {
+        search.limit = Some(1 + i as u32);
+        if i % 2 == 0 {
+            search.collection.clear();
+        }
+    }
+    let request = proto::SearchBatchRequest { collection: "codes".to_owned(), searches };
+    let answers = server.searches().search_batch(request).await.unwrap().into_inner().answers;
+    assert_eq!(answers.len(), 40);
+    for (i, (answer, query)) in answers.iter().zip(&queries).enumerate() {
+        assert_eq!(positions(&answer.hits), oracle(&codes, query, None, 1 + i));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_answers_every_tag_once_and_goes_on_after_a_problem() {
+    let (server, codes) = filled(ServerOptions::default()).await;
+    let queries = random_codes(BITS as usize, 300, 14);
+    let requests: Vec<_> = queries
+        .iter()
+        .enumerate()
+        .map(|(i, query)| {
+            let mut search = search(query);
+            if i % 10 == 3 {
+                search.query = Some(proto::Query { kind: Some(Kind::Code(vec![0])) });
+            }
+            if i % 10 == 7 {
+                search.collection = "nowhere".to_owned();
+            }
+            proto::SearchStreamRequest { tag: i as u64, search: (i % 10 != 9).then_some(search) }
+        })
+        .collect();
+    let answers = server.searches().search_stream(tokio_stream::iter(requests)).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut outcomes = vec![None; queries.len()];
+    while let Some(answer) = answers.message().await.unwrap() {
+        let place = &mut outcomes[answer.tag as usize];
+        assert!(place.replace(answer.outcome.unwrap()).is_none(), "one outcome a tag");
+    }
+    for (i, (outcome, query)) in outcomes.into_iter().zip(&queries).enumerate() {
+        let problem = |problem: &proto::Problem| {
+            (problem.code, problem.reason.clone(), problem.field.clone())
+        };
+        let invalid = |field: &str| (3, "INVALID_FIELD".to_owned(), field.to_owned());
+        match (i % 10, outcome.expect("an outcome for every tag")) {
+            (3, Outcome::Problem(p)) => assert_eq!(problem(&p), invalid("search.query.code")),
+            (7, Outcome::Problem(p)) => {
+                assert_eq!(problem(&p), (5, "COLLECTION_NOT_FOUND".to_owned(), String::new()));
+            }
+            (9, Outcome::Problem(p)) => assert_eq!(problem(&p), invalid("search")),
+            (_, Outcome::Answer(answer)) => {
+                assert_eq!(positions(&answer.hits), oracle(&codes, query, None, 10));
+            }
+            (_, outcome) => panic!("query {i}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_finds_its_neighbours_but_not_itself() {
+    let (server, codes) = filled(ServerOptions::default()).await;
+    let query = Some(proto::Query { kind: Some(Kind::Id("17".to_owned())) });
+    let request = proto::SearchRequest { query, limit: Some(499), ..search(&codes[0]) };
+    let answer = server.searches().search(request).await.unwrap().into_inner();
+    let mut expected = oracle(&codes, &codes[17], None, usize::MAX);
+    expected.retain(|(_, position)| *position != 17);
+    assert_eq!(positions(&answer.hits), expected);
+}
+
+#[tokio::test]
+async fn texts_are_encoded_and_payloads_come_where_asked_for() {
+    let server = TestServer::start().await;
+    server.texts("notes", 128).await;
+    let mut moon = text_record("moon", "the far side of the moon");
+    moon.payload_json = r#"{"kind":"sky"}"#.to_owned();
+    let bread = text_record("bread", "a loaf of rye bread");
+    server.upsert("notes", vec![bread, moon]).await.unwrap();
+    let kind = Kind::Text("the dark side of the moon".to_owned());
+    let request = proto::SearchRequest {
+        collection: "notes".to_owned(),
+        query: Some(proto::Query { kind: Some(kind) }),
+        payload: true,
+        ..Default::default()
+    };
+    let answer = server.searches().search(request).await.unwrap().into_inner();
+    assert_eq!(answer.hits.len(), 2);
+    assert_eq!(answer.hits[0].id, "moon");
+    assert_eq!(answer.hits[0].payload_json.as_deref(), Some(r#"{"kind":"sky"}"#));
+    assert_eq!(answer.hits[1].payload_json.as_deref(), Some("{}"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_by_field() {
+    let options = ServerOptions { max_queries: 5, max_batch_hits: 50, ..Default::default() };
+    let (server, codes) = filled(options).await;
+    let good = || search(&codes[0]);
+    let query = |kind| Some(proto::Query { kind });
+    let vector = proto::Vector { values: vec![f32::NAN] };
+    for (request, field) in [
+        (proto::SearchRequest { query: None, ..good() }, "query"),
+        (proto::SearchRequest { query: query(None), ..good() }, "query"),
+        (proto::SearchRequest { query: query(Some(Kind::Code(vec![]))), ..good() }, "query.code"),
+        (
+            proto::SearchRequest { query: query(Some(Kind::Code(vec![0, 0, 1]))), ..good() },
+            "query.code",
+        ),
+        (
+            proto::SearchRequest { query: query(Some(Kind::Text("x".to_owned()))), ..good() },
+            "query.text",
+        ),
+        (
+            proto::SearchRequest { query: query(Some(Kind::Vector(vector))), ..good() },
+            "query.vector",
+        ),
+        (
+            proto::SearchRequest { query: query(Some(Kind::Id(String::new()))), ..good() },
+            "query.id",
+        ),
+        (proto::SearchRequest { limit: Some(0), ..good() }, "limit"),
+        (proto::SearchRequest { limit: Some(10_001), ..good() }, "limit"),
+        (proto::SearchRequest { plan: Some(0), ..good() }, "plan"),
+        (proto::SearchRequest { plan: Some(99), ..good() }, "plan"),
+    ] {
+        let refused = server.searches().search(request.clone()).await.unwrap_err();
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", field);
+        let batch = proto::SearchBatchRequest {
+            collection: "codes".to_owned(),
+            searches: vec![good(), request],
+        };
+        let refused = server.searches().search_batch(batch).await.unwrap_err();
+        let field = format!("searches[1].{field}");
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", &field);
+    }
+    let elsewhere = proto::SearchRequest { collection: "other".to_owned(), ..good() };
+    for (searches, field) in [
+        (vec![], "searches"),
+        (vec![good(); 6], "searches"),
+        (vec![proto::SearchRequest { limit: Some(26), ..good() }; 2], "searches"),
+        (vec![good(), elsewhere], "searches[1].collection"),
+    ] {
+        let batch = proto::SearchBatchRequest { collection: "codes".to_owned(), searches };
+        let refused = server.searches().search_batch(batch).await.unwrap_err();
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", field);
+    }
+    let unknown = query(Some(Kind::Id("no such id".to_owned())));
+    let unknown = proto::SearchRequest { query: unknown, ..good() };
+    let refused = server.searches().search(unknown).await.unwrap_err();
+    check_refused(&refused, GrpcCode::NotFound, "RECORD_NOT_FOUND", "");
+    let ball = proto::SearchBallRequest { collection: "codes".to_owned(), ..Default::default() };
+    let refused = server.searches().search_ball(ball).await.unwrap_err();
+    check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", "query");
+}
