@@ -184,7 +184,7 @@ impl Args {
         }
         if let Some(neighbours) = &mut options.neighbours {
             set(&mut neighbours.count, given.neighbours);
-            set(&mut neighbours.walk, given.walk);
+            neighbours.walk = given.walk.or(neighbours.walk);
             set(&mut neighbours.contrast, given.contrast);
             set(&mut neighbours.temperature, given.temperature);
         }

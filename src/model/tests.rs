@@ -258,7 +258,10 @@ fn a_file_whose_parts_do_not_fit_is_refused_though_its_checksum_is_right() {
         Model::parse(parts.to_bytes(KIND), origin)
     };
     let weight = "encoder.0.weight";
-    says(read(&|parts| drop(parts.arrays.remove(weight))), "expected a tensor \"encoder.0.weight\"");
+    says(
+        read(&|parts| drop(parts.arrays.remove(weight))),
+        "expected a tensor \"encoder.0.weight\"",
+    );
     says(read(&|parts| drop(parts.texts.remove("pipeline"))), "expected a metadata entry");
     says(read(&|parts| parts.put("bits", &11).unwrap()), "expected layers between");
     let nan = |parts: &mut Parts| {
@@ -297,7 +300,8 @@ fn progress_counts_up_to_the_end() {
 #[test]
 fn inputs_that_nothing_can_be_learned_from_say_so() {
     let vector = small(Preset::Vector);
-    let matrix = |rows, cols, x: f32| Inputs::Vectors(Matrix::new(rows, cols, vec![x; rows * cols]));
+    let matrix =
+        |rows, cols, x: f32| Inputs::Vectors(Matrix::new(rows, cols, vec![x; rows * cols]));
     says(learn(&matrix(1, 4, 1.0), &vector), "at least 2 rows, got 1");
     says(learn(&matrix(0, 4, 1.0), &vector), "row");
     says(learn(&matrix(9, 4, f32::NAN), &vector), "row 0");
