@@ -14,7 +14,7 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::{Labels, Order, Reading};
 use super::output::Fields;
-use super::place::{InCollection, input_kind, source_kind, width};
+use super::place::{InCollection, source_kind, width};
 use super::progress;
 
 /// A group is written and synced together once it has so many records, or so many bytes.
@@ -65,12 +65,11 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     if args.labels.labels.is_some() && args.inputs.len() > 1 {
         return Err(Failure::usage("--labels belongs to one input, got several"));
     }
-    let (database, collection) = args.place.open()?;
-    let input = input_kind(&database, &collection)?;
+    let (_database, collection) = args.place.open()?;
+    let input = collection.input();
     let source = wanted(&args, &collection, input)?;
     let mut indexing = Indexing {
         collection: &collection,
-        input,
         dry_run: args.dry_run,
         resume: args.resume,
         rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
@@ -150,7 +149,6 @@ fn wanted(
 /// Reads rows, checks them, writes them in groups.
 struct Indexing<'a> {
     collection: &'a Collection,
-    input: Option<InputKind>,
     dry_run: bool,
     resume: bool,
     rejects: Option<Rejects>,
@@ -223,25 +221,9 @@ impl Indexing<'_> {
     /// The record of a row that the collection can take.
     fn checked(&self, row: Row) -> Result<NewRecord, Error> {
         let record = row.record?;
-        let got = match &record.source {
-            Some(Source::Text(_)) => InputKind::Text,
-            Some(Source::Vector(vector)) => InputKind::Vector { dim: vector.len() },
-            Some(Source::Image(image)) => {
-                InputKind::Image { height: image.height, width: image.width }
-            }
-            Some(Source::Code(_)) | None => return Ok(record),
-        };
-        let name = self.collection.name();
-        match self.input {
-            Some(input) if input == got => Ok(record),
-            Some(input) => {
-                let message = format!("collection {name:?} takes {input}, got {got}");
-                Err(Error::invalid(row.place.to_string(), message))
-            }
-            None => {
-                let message = format!("collection {name:?} takes codes, got {got}");
-                Err(Error::invalid(row.place.to_string(), message))
-            }
+        match self.collection.check(&record) {
+            Ok(()) => Ok(record),
+            Err(error) => Err(error.within(&format!("{}: ", row.place))),
         }
     }
 
