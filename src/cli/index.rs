@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nearbit::formats::{BitOrder, Origin, ReadOptions, Row, SourceKind, open};
+use nearbit::formats::{BitOrder, Origin, Place, ReadOptions, Row, SourceKind, open};
 use nearbit::{Collection, Error, InputKind, NewRecord, RecordId, Source, Width};
 use serde_json::json;
 
@@ -169,7 +169,7 @@ struct Counts {
 struct Group {
     records: Vec<NewRecord>,
     /// Where each stands in its file.
-    places: Vec<String>,
+    places: Vec<Place>,
     ids: HashSet<RecordId>,
     bytes: usize,
 }
@@ -189,20 +189,19 @@ impl Indexing<'_> {
             let row = row?;
             *next_row = row.number + 1;
             self.counts.rows += 1;
-            let (number, place) = (row.number, row.place.to_string());
-            let added = self.checked(row).and_then(|record| match record.id.clone() {
-                Some(id) => Ok(Some((id, record))),
-                None => Err(Error::invalid(&place, "expected an id")),
+            let Row { number, place, record } = row;
+            let checked = record.and_then(|record| match self.collection.check(&record) {
+                Ok(()) => Ok(record),
+                Err(error) => Err(error.within(&format!("{place}: "))),
             });
-            match added {
-                Ok(Some((id, record))) => {
+            match checked {
+                Ok(record) => {
                     // Within a group an id may stand once; the later row replaces the earlier.
-                    if self.group.ids.contains(&id) {
+                    if record.id.as_ref().is_some_and(|id| self.group.ids.contains(id)) {
                         self.write()?;
                     }
-                    self.group.push(id, record, place);
+                    self.group.push(record, place);
                 }
-                Ok(None) => self.counts.skipped += 1,
                 Err(error) => self.reject(number, &place, error)?,
             }
             if self.group.records.len() >= GROUP_RECORDS || self.group.bytes >= GROUP_BYTES {
@@ -218,17 +217,8 @@ impl Indexing<'_> {
         Ok(())
     }
 
-    /// The record of a row that the collection can take.
-    fn checked(&self, row: Row) -> Result<NewRecord, Error> {
-        let record = row.record?;
-        match self.collection.check(&record) {
-            Ok(()) => Ok(record),
-            Err(error) => Err(error.within(&format!("{}: ", row.place))),
-        }
-    }
-
     /// Sets a bad row aside, or gives up where there is no place for it.
-    fn reject(&mut self, number: u64, place: &str, error: Error) -> Result<(), Failure> {
+    fn reject(&mut self, number: u64, place: &Place, error: Error) -> Result<(), Failure> {
         match &mut self.rejects {
             Some(rejects) => rejects.push(number, place, &error),
             None => Err(match error {
@@ -267,21 +257,21 @@ impl Indexing<'_> {
 }
 
 impl Group {
-    fn push(&mut self, id: RecordId, record: NewRecord, place: String) {
+    fn push(&mut self, record: NewRecord, place: Place) {
         self.bytes += match &record.source {
             Some(Source::Text(text)) => text.len(),
             Some(Source::Vector(vector)) => 4 * vector.len(),
             Some(Source::Image(image)) => image.pixels.len(),
             Some(Source::Code(_)) | None => 64,
         };
-        self.ids.insert(id);
+        self.ids.extend(record.id.clone());
         self.records.push(record);
         self.places.push(place);
     }
 }
 
 /// An error of a group, `records[3].vector`, as an error of a file, `x.jsonl:4: vector`.
-fn relocated(error: Error, places: &[String]) -> Error {
+fn relocated(error: Error, places: &[Place]) -> Error {
     let Error::Invalid { place, message } = error else { return error };
     let split = place.strip_prefix("records[").and_then(|rest| rest.split_once(']'));
     let found = split.and_then(|(i, field)| Some((places.get(i.parse::<usize>().ok()?)?, field)));
@@ -306,9 +296,9 @@ impl Rejects {
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), count: 0 })
     }
 
-    fn push(&mut self, row: u64, place: &str, error: &Error) -> Result<(), Failure> {
+    fn push(&mut self, row: u64, place: &Place, error: &Error) -> Result<(), Failure> {
         self.count += 1;
-        let line = json!({ "row": row, "place": place, "error": error.to_string() });
+        let line = json!({ "row": row, "place": place.to_string(), "error": error.to_string() });
         Ok(writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))?)
     }
 

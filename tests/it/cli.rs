@@ -1,6 +1,5 @@
 //! The command line, as people and scripts use it: results, messages, exit codes.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
