@@ -1,6 +1,5 @@
 //! The command line, as people and scripts use it: results, messages, exit codes.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -175,7 +174,7 @@ fn usage() {
     let (place, limit) = ("--data-dir db -c c", "--limit 3");
     for (line, part) in [
         ("", "Usage: nearbit"),
-        ("serch", "a similar subcommand exists: 'search'"),
+        ("seach", "a similar subcommand exists: 'search'"),
         (&format!("search {place} --lmit 3 --code 00"), "a similar argument exists: '--limit'"),
         (
             &format!("search {place} {limit}"),
