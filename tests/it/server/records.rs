@@ -50,11 +50,12 @@ async fn records_are_written_replaced_read_and_deleted() {
 async fn a_group_with_a_bad_record_is_refused_whole() {
     let server = TestServer::start().await;
     server.codes("codes", 12).await;
-    let code = |bytes: &[u8]| proto::NewRecord {
+    let source = |source| proto::NewRecord {
         id: "bad".to_owned(),
-        source: Some(Source::Code(bytes.into())),
+        source: Some(source),
         ..Default::default()
     };
+    let code = |bytes: &[u8]| source(Source::Code(bytes.into()));
     let good = || code_record("good", &Code::zero(Width::new(12).unwrap()));
     let long_id = code_record(&"x".repeat(513), &Code::zero(Width::new(12).unwrap()));
     let payload = |json: &str| proto::NewRecord { payload_json: json.to_owned(), ..good() };
