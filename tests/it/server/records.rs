@@ -69,8 +69,8 @@ async fn a_group_with_a_bad_record_is_refused_whole() {
         (payload("{"), "records[1].payload_json"),
         (payload("[]"), "records[1].payload_json"),
         (text_record("t", "text"), "records[1].text"),
-        (proto::NewRecord { source: Some(Source::Vector(vector)), ..good() }, "records[1].vector"),
-        (proto::NewRecord { source: Some(Source::Image(image)), ..good() }, "records[1].image"),
+        (source(Source::Vector(vector)), "records[1].vector"),
+        (source(Source::Image(image)), "records[1].image"),
         (good(), "records[1].id"),
     ] {
         let refused = server.upsert("codes", vec![good(), bad]).await.unwrap_err();
