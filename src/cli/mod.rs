@@ -92,9 +92,11 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     }
 }
 
-/// Warnings of the library are shown; `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
+/// Warnings of the library are shown, and not what sled says, as the store says it better;
+/// `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sled=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
