@@ -18,6 +18,8 @@ mod output;
 mod place;
 mod progress;
 mod search;
+#[cfg(feature = "server")]
+mod serve;
 mod stats;
 mod train;
 
@@ -60,6 +62,8 @@ enum Command {
     Delete(delete::Args),
     Eval(eval::Args),
     Stats(stats::Args),
+    #[cfg(feature = "server")]
+    Serve(serve::Args),
 }
 
 /// Parses, runs, prints the error, chooses the exit code.
@@ -83,6 +87,8 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Delete(args) => delete::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(args, console),
     }
 }
 

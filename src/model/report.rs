@@ -20,11 +20,11 @@ pub struct Progress {
     pub stage: Stage,
     /// The epoch that is under way, from 1; 0 before the first.
     pub epoch: usize,
-    /// Epochs in all.
+    /// Epochs in all; 0 before the first.
     pub epochs: usize,
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Steps in all; 0 before the first.
     pub steps: u64,
     /// Mean loss of this epoch's steps so far; `None` before the first.
     pub loss: Option<f64>,
