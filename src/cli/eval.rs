@@ -34,9 +34,9 @@ pub struct Args {
     /// The records to be found
     #[arg(long, value_name = "FILE")]
     database: PathBuf,
-    /// The records to ask with
+    /// The records to ask with [default: each of the database asks for the others]
     #[arg(long, value_name = "FILE")]
-    queries: PathBuf,
+    queries: Option<PathBuf>,
     /// The ks of precision@k
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "100")]
     k: Vec<usize>,
@@ -63,7 +63,7 @@ pub struct Args {
     #[command(flatten)]
     labels: Labels,
     /// The second file of the queries, as --labels is that of the database
-    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    #[arg(long, value_name = "FILE", help_heading = "Labels", requires = "queries")]
     query_labels: Option<PathBuf>,
 }
 
@@ -134,8 +134,12 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let options = args.options()?;
     let model = Model::load(&args.model)?;
     let database = Loaded::new(&args, &model, &args.database, args.labels.labels.as_deref())?;
-    let queries = Loaded::new(&args, &model, &args.queries, args.query_labels.as_deref())?;
-    let labelled = database.data.labels.is_some() && queries.data.labels.is_some();
+    let asked = args.queries.as_deref();
+    let queries = asked
+        .map(|queries| Loaded::new(&args, &model, queries, args.query_labels.as_deref()))
+        .transpose()?;
+    let has_labels = |loaded: &Loaded| loaded.data.labels.is_some();
+    let labelled = has_labels(&database) && queries.as_ref().is_none_or(has_labels);
     if !labelled {
         console.note(
             "without labels there is neither precision nor mAP: name their field with \
@@ -148,7 +152,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     console.note(format!(
         "judging {} by {} queries in {} records",
         model.width(),
-        queries.codes.len(),
+        queries.as_ref().unwrap_or(&database).codes.len(),
         database.codes.len()
     ));
     // Labels of one side only answer no question.
@@ -156,7 +160,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         let side: Side<'_> = Loaded::side(loaded);
         Side { labels: side.labels.filter(|_| labelled), ..side }
     };
-    let report = evaluate(side(&database), side(&queries), &options)?;
+    let report = evaluate(side(&database), queries.as_ref().map(side), &options)?;
     if console.is_table() {
         table(&report, console)?;
     } else {

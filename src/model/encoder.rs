@@ -228,9 +228,9 @@ mod tests {
     /// The plain version of the module's comment.
     fn plain(layer: &Weights, x: &[f32]) -> Vec<f32> {
         let mut y = layer.bias.clone();
-        for j in 0..layer.outputs {
-            for k in 0..layer.inputs {
-                y[j] += x[k] * layer.weight[k * layer.outputs + j];
+        for (j, y) in y.iter_mut().enumerate() {
+            for (k, x) in x.iter().enumerate() {
+                *y += x * layer.weight[k * layer.outputs + j];
             }
         }
         activate(layer.activation, &mut y);

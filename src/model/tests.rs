@@ -9,7 +9,7 @@ use crate::input::Images;
 /// 120 rows of 12 numbers around four corners.
 fn vectors() -> Inputs {
     let noise = normal(&mut stream(3, Purpose::Weights, 0), 120 * 12);
-    let corner = |i: usize, c: usize| if (i % 4 >> (c % 2)) & 1 == 1 { 1.0 } else { -1.0 };
+    let corner = |i: usize, c: usize| if ((i % 4) >> (c % 2)) & 1 == 1 { 1.0 } else { -1.0 };
     let values = noise.iter().enumerate().map(|(n, x)| corner(n / 12, n % 12) + 0.3 * *x as f32);
     Inputs::Vectors(Matrix::new(120, 12, values.collect()))
 }
@@ -18,7 +18,7 @@ fn vectors() -> Inputs {
 fn texts() -> Inputs {
     let [sky, sea] = [["star", "moon", "orbit", "comet"], ["fish", "wave", "reef", "tide"]];
     let text = |i: usize| {
-        let words = if i % 2 == 0 { sky } else { sea };
+        let words = if i.is_multiple_of(2) { sky } else { sea };
         format!("{} {} {}", words[i / 2 % 4], words[i / 8 % 4], words[(i / 2 + i / 8) % 4])
     };
     Inputs::Texts((0..40).map(text).collect())
