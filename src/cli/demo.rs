@@ -167,32 +167,13 @@ impl Sample {
 }
 
 fn learn(sample: &Sample, args: &Args, console: &Console) -> Result<Model, Error> {
+    let preset = TrainOptions::preset(if args.text { Preset::Text } else { Preset::Image });
+    let options = TrainOptions { bits: args.bits, seed: args.seed, ..preset };
     let bar = Training::new(console);
-    train(&sample.data.inputs.select(&sample.rows), &options(args), &mut |progress| {
+    train(&sample.data.inputs.select(&sample.rows), &options, &mut |progress| {
         bar.show(progress);
         ControlFlow::Continue(())
     })
-}
-
-/// The presets are made for tens of thousands of rows. So few want more passes of smaller and
-/// longer steps, and shorter walks, as a long one leads anywhere among them.
-fn options(args: &Args) -> TrainOptions {
-    let preset = TrainOptions::preset(if args.text { Preset::Text } else { Preset::Image });
-    let mut options = TrainOptions { bits: args.bits, seed: args.seed, ..preset };
-    if args.text {
-        options.epochs = 100;
-        options.batch = 128;
-        options.learning_rate = 1e-2;
-    } else {
-        options.epochs = 60;
-        options.batch = 256;
-        options.learning_rate = 3e-3;
-        options.reconstruction = 3.0;
-        if let Some(neighbours) = &mut options.neighbours {
-            neighbours.walk = 2;
-        }
-    }
-    options
 }
 
 /// A directory that goes away.

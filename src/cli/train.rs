@@ -160,7 +160,7 @@ impl Args {
             ..TrainOptions::preset(preset)
         };
         let given = &self.network;
-        set(&mut options.epochs, given.epochs);
+        options.epochs = given.epochs.or(options.epochs);
         set(&mut options.batch, given.batch);
         set(&mut options.learning_rate, given.learning_rate);
         set(&mut options.schedule, given.schedule);
@@ -184,7 +184,7 @@ impl Args {
         }
         if let Some(neighbours) = &mut options.neighbours {
             set(&mut neighbours.count, given.neighbours);
-            set(&mut neighbours.walk, given.walk);
+            neighbours.walk = given.walk.or(neighbours.walk);
             set(&mut neighbours.contrast, given.contrast);
             set(&mut neighbours.temperature, given.temperature);
         }

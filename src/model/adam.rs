@@ -143,3 +143,99 @@ pub(super) fn rate(options: &TrainOptions, step: u64, steps: u64) -> f64 {
     };
     options.learning_rate * (options.final_rate + (1.0 - options.final_rate) * share)
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::model::options::Preset;
+
+    fn options() -> TrainOptions {
+        TrainOptions { clip: None, weight_decay: 0.0, ..TrainOptions::preset(Preset::Text) }
+    }
+
+    /// Steps down sum(c x^2) / 2 from x, and where that leads.
+    fn descend(options: &TrainOptions, x: &[f32], steps: usize) -> Vec<f32> {
+        let var = Var::from_slice(x, x.len(), &Device::Cpu).unwrap();
+        let c = Tensor::new(&[1f32, 4.0, 0.25], &Device::Cpu).unwrap();
+        let mut adam = Adam::new(vec![var.clone()], options);
+        for _ in 0..steps {
+            let loss = (var.sqr().unwrap() * &c).unwrap().sum_all().unwrap().affine(0.5, 0.0);
+            adam.step(&loss.unwrap().backward().unwrap(), 0.1).unwrap();
+        }
+        var.to_vec1().unwrap()
+    }
+
+    /// The formulas of the module's comment, number by number.
+    fn plain(options: &TrainOptions, x: &[f32], steps: usize) -> Vec<f32> {
+        let c = [1.0, 4.0, 0.25];
+        let mut x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
+        for t in 1..=steps as i32 {
+            let g: Vec<f64> = x.iter().zip(c).map(|(x, c)| c * x).collect();
+            let length = g.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let shrink =
+                options.clip.map_or(1.0, |clip| if length > clip { clip / length } else { 1.0 });
+            for i in 0..3 {
+                let g = g[i] * shrink;
+                m[i] = B1 * m[i] + (1.0 - B1) * g;
+                v[i] = B2 * v[i] + (1.0 - B2) * g * g;
+                let (m, v) = (m[i] / (1.0 - B1.powi(t)), v[i] / (1.0 - B2.powi(t)));
+                x[i] = x[i] * (1.0 - 0.1 * options.weight_decay) - 0.1 * m / (v.sqrt() + EPS);
+            }
+        }
+        x.into_iter().map(|x| x as f32).collect()
+    }
+
+    #[test]
+    fn steps_are_those_of_the_formula() {
+        let decay = TrainOptions { weight_decay: 0.3, ..options() };
+        let clip = TrainOptions { clip: Some(0.5), ..options() };
+        for options in [options(), decay, clip] {
+            let (got, expected) =
+                (descend(&options, &[3.0, -2.0, 0.5], 25), plain(&options, &[3.0, -2.0, 0.5], 25));
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-4, "expected {expected}, got {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_of_the_gradient_is_told_and_a_broken_one_changes_nothing() {
+        let var = Var::new(&[3f32, 4.0], &Device::Cpu).unwrap();
+        let mut adam = Adam::new(vec![var.clone()], &options());
+        let gradients = |factor: f64| {
+            let loss = var.sqr().unwrap().sum_all().unwrap().affine(factor, 0.0).unwrap();
+            loss.backward().unwrap()
+        };
+        assert_eq!(adam.step(&gradients(0.5), 0.0).unwrap(), 5.0);
+        assert!(!adam.step(&gradients(f64::NAN), 0.1).unwrap().is_finite());
+        assert_eq!(var.to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+        assert_eq!(adam.steps, 1);
+    }
+
+    #[test]
+    fn the_rate_rises_stays_and_falls_as_chosen() {
+        let with = |schedule| TrainOptions {
+            schedule,
+            learning_rate: 1.0,
+            warm_up: 0.1,
+            final_rate: 0.2,
+            ..options()
+        };
+        let near = |got: f64, expected: f64| {
+            assert!((got - expected).abs() < 1e-9, "expected {expected}, got {got}");
+        };
+        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
+            let options = with(schedule);
+            near(rate(&options, 0, 100), 0.1);
+            near(rate(&options, 9, 100), 1.0);
+            near(rate(&options, 10, 100), 1.0);
+            let end = if schedule == Schedule::Constant { 1.0 } else { 0.2 };
+            near(rate(&options, 100, 100), end);
+        }
+        near(rate(&with(Schedule::Linear), 55, 100), 0.6);
+        near(rate(&with(Schedule::Cosine), 55, 100), 0.6);
+    }
+}

@@ -269,3 +269,130 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|directory| directory.sync_all())
         .map_err(Error::io("sync", directory))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KIND: &str = "nearbit-model";
+
+    fn parts() -> Parts {
+        let mut parts = Parts::default();
+        parts.put("bits", &3).unwrap();
+        parts.put("words", &["a \"quoted\" word", "é"]).unwrap();
+        let values = vec![1.0, -0.0, f32::MIN_POSITIVE, 3.5, 1e30, -7.25];
+        parts.arrays.insert("encoder.0.weight".into(), Array { shape: vec![2, 3], values });
+        let values = vec![0.5, 0.25, 0.125];
+        parts.arrays.insert("encoder.0.bias".into(), Array { shape: vec![3], values });
+        parts
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Parts> {
+        Parts::from_bytes(bytes, KIND, Path::new("m.safetensors"))
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        parse(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_always_the_same_bytes() {
+        let bytes = parts().to_bytes(KIND);
+        assert_eq!(parse(&bytes).unwrap(), parts());
+        assert_eq!(parts().to_bytes(KIND), bytes);
+    }
+
+    #[test]
+    fn other_readers_of_safetensors_can_look_at_it() {
+        let bytes = parts().to_bytes(KIND);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let weight = tensors.tensor("encoder.0.weight").unwrap();
+        assert_eq!((weight.dtype(), weight.shape()), (Dtype::F32, &[2, 3][..]));
+        assert_eq!(weight.data()[..4], 1f32.to_le_bytes());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_flipped_bit_anywhere_is_an_error_or_changes_nothing(
+            place in any::<prop::sample::Index>(),
+            bit in 0..8,
+        ) {
+            let mut bytes = parts().to_bytes(KIND);
+            let place = place.index(bytes.len());
+            bytes[place] ^= 1u8 << bit;
+            if let Ok(read) = parse(&bytes) {
+                prop_assert_eq!(read, parts());
+            }
+        }
+
+        #[test]
+        fn bytes_of_any_kind_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(parse(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_an_error() {
+        let bytes = parts().to_bytes(KIND);
+        for len in 0..bytes.len() {
+            assert!(parse(&bytes[..len]).is_err(), "{len} bytes");
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert!(parse(&longer).is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_weight_is_named_by_the_checksum() {
+        let mut bytes = parts().to_bytes(KIND);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert!(error(&bytes).contains("m.safetensors is damaged: expected the checksum"));
+    }
+
+    #[test]
+    fn a_header_longer_than_the_file_is_refused_before_it_is_read() {
+        let mut bytes = parts().to_bytes(KIND);
+        bytes[..8].copy_from_slice(&(1u64 << 60).to_le_bytes());
+        assert!(error(&bytes).contains("got a header of 1152921504606846976 bytes"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m");
+        std::fs::write(&path, &bytes).unwrap();
+        let error = read(&path, KIND).unwrap_err().to_string();
+        assert!(error.contains("is cut off or of another kind"), "{error}");
+    }
+
+    #[test]
+    fn files_of_others_and_of_the_future_are_told_apart_from_damage() {
+        let header = b"{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}      ";
+        let mut foreign = (header.len() as u64).to_le_bytes().to_vec();
+        foreign.extend(header);
+        foreign.extend(1f32.to_le_bytes());
+        assert!(error(&foreign).contains("of kind nearbit-model, got no kind"));
+        let other = parts().to_bytes("nearbit-checkpoint");
+        assert!(error(&other).contains("got nearbit-checkpoint"));
+        let now = format!("\"format\":\"{FORMAT}\"");
+        let bytes = parts().to_bytes(KIND);
+        let at = bytes.windows(now.len()).position(|w| w == now.as_bytes()).unwrap();
+        let mut newer = bytes;
+        newer[at + now.len() - 2] = b'9';
+        assert!(error(&newer).contains("got 9; a newer nearbit wrote this file"));
+    }
+
+    #[test]
+    fn writing_replaces_the_file_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.safetensors");
+        write(&path, b"first").unwrap();
+        write(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        let missing = directory.path().join("no/such/directory/m");
+        assert!(matches!(write(&missing, b""), Err(Error::Io { doing: "create", .. })));
+        assert!(matches!(read(&missing, KIND), Err(Error::NotFound { kind: "file", .. })));
+    }
+}

@@ -295,3 +295,98 @@ pub(super) fn sum_rows<T: Real>(rows: &Tensor) -> Result<Tensor> {
     })?;
     Tensor::from_vec(sums, cols, rows.device())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::model::gradient_check::{check, variable};
+
+    const ACTIVATIONS: [Activation; 5] = [
+        Activation::Linear,
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Gelu,
+    ];
+
+    /// Four rows over five columns: one empty, one full.
+    fn bags() -> (Rows, Tensor) {
+        let mut sparse = Sparse::new(5);
+        sparse.push([(1, 0.5), (4, -1.25)]);
+        sparse.push([]);
+        sparse.push([(0, 1.0), (1, 2.0), (2, -0.5), (3, 0.25), (4, 1.5)]);
+        sparse.push([(4, 0.75)]);
+        let dense = [
+            [0.0, 0.5, 0.0, 0.0, -1.25],
+            [0.0; 5],
+            [1.0, 2.0, -0.5, 0.25, 1.5],
+            [0.0, 0.0, 0.0, 0.0, 0.75f64],
+        ];
+        (Rows::Sparse(Arc::new(sparse)), Tensor::new(&dense, &Device::Cpu).unwrap())
+    }
+
+    fn layer(activation: Activation) -> Layer {
+        Layer { weight: variable(&[5, 3], 0.3), bias: variable(&[3], 2.0), activation }
+    }
+
+    /// `act(x w + b)` of candle's own operations.
+    fn plain(layer: &Layer, x: &Tensor) -> Tensor {
+        let y = x.matmul(&layer.weight).unwrap().broadcast_add(&layer.bias).unwrap();
+        match layer.activation {
+            Activation::Linear => y,
+            Activation::Relu => y.relu().unwrap(),
+            Activation::Tanh => y.tanh().unwrap(),
+            Activation::Sigmoid => candle_nn::ops::sigmoid(&y).unwrap(),
+            Activation::Gelu => y.gelu().unwrap(),
+        }
+    }
+
+    fn assert_near(a: &Tensor, b: &Tensor) {
+        let apart = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!(apart < 1e-12, "{apart} apart");
+    }
+
+    #[test]
+    fn dense_and_sparse_layers_are_the_plain_formula() {
+        let (bags, dense) = bags();
+        for activation in ACTIVATIONS {
+            let layer = layer(activation);
+            let expected = plain(&layer, &dense);
+            assert_near(&layer.forward::<f64>(&bags).unwrap(), &expected);
+            assert_near(&layer.forward::<f64>(&Rows::Dense(dense.clone())).unwrap(), &expected);
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let (bags, _) = bags();
+        let x = variable(&[4, 5], 0.7);
+        let weigh = variable(&[4, 3], 5.0);
+        let sum = |y: Tensor| (y * weigh.as_detached_tensor()).unwrap().sum_all().unwrap();
+        for activation in ACTIVATIONS {
+            let layer = layer(activation);
+            let parts = [layer.weight.clone(), layer.bias.clone(), x.clone()];
+            let rows = Rows::Dense(x.as_tensor().clone());
+            check(&parts, || sum(layer.forward::<f64>(&rows).unwrap()));
+            check(&parts[..2], || sum(layer.forward::<f64>(&bags).unwrap()));
+        }
+    }
+
+    #[test]
+    fn data_is_asked_for_no_gradient() {
+        let (_, dense) = bags();
+        let layer = layer(Activation::Tanh);
+        let y = layer.forward::<f64>(&Rows::Dense(dense.clone())).unwrap();
+        let gradients = y.sum_all().unwrap().backward().unwrap();
+        assert!(gradients.get(&dense).is_none() && gradients.get(&layer.weight).is_some());
+    }
+
+    #[test]
+    fn sums_of_rows_are_candles() {
+        let x = Tensor::arange(0f64, 3.0 * 1100.0, &Device::Cpu).unwrap();
+        let x = x.reshape((3, 1100)).unwrap().to_dtype(DType::F64).unwrap();
+        assert_near(&sum_rows::<f64>(&x).unwrap(), &x.sum(0).unwrap());
+    }
+}

@@ -307,3 +307,110 @@ impl<T: Real> CustomOp2 for Known<T, 2> {
         self.gradients(grad).map(|[a, b]| (a, b))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{Matrix, Sparse};
+    use crate::model::gradient_check::{check, variable};
+    use crate::model::options::Activation;
+
+    const LOSSES: [Loss; 3] = [Loss::Squared, Loss::Bernoulli, Loss::Multinomial];
+
+    fn last() -> Layer {
+        Layer {
+            weight: variable(&[2, 4], 0.3),
+            bias: variable(&[4], 2.0),
+            activation: Activation::Linear,
+        }
+    }
+
+    fn dense() -> Features {
+        let values = vec![0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 1.0];
+        Features::Dense(Matrix::new(3, 4, values))
+    }
+
+    fn sparse() -> Features {
+        let mut sparse = Sparse::new(4);
+        sparse.push([(3, 0.5)]);
+        sparse.push([(0, 1.0), (2, 0.25)]);
+        sparse.push([]);
+        Features::Sparse(sparse)
+    }
+
+    /// One row's loss as a textbook has it.
+    fn plain(loss: Loss, y: &[f64], rows: &Features, row: usize) -> f64 {
+        let mut t = vec![0.0; y.len()];
+        for_each_present(rows, row, |column, value| t[column] = f64::from(value));
+        let n = y.len() as f64;
+        match loss {
+            Loss::Squared => y.iter().zip(&t).map(|(y, t)| (y - t).powi(2) / 2.0).sum::<f64>() / n,
+            Loss::Bernoulli => {
+                let sigmoid = |y: f64| 1.0 / (1.0 + (-y).exp());
+                let each = y.iter().zip(&t);
+                let each =
+                    each.map(|(&y, t)| t * sigmoid(y).ln() + (1.0 - t) * (1.0 - sigmoid(y)).ln());
+                -each.sum::<f64>() / n
+            }
+            Loss::Multinomial => {
+                let all: f64 = y.iter().map(|y| y.exp()).sum();
+                let present: Vec<f64> =
+                    y.iter().zip(&t).filter(|(_, t)| **t != 0.0).map(|(y, _)| *y).collect();
+                let words = present.len().max(1) as f64;
+                -present.iter().map(|y| (y.exp() / all).ln()).sum::<f64>() / words
+            }
+        }
+    }
+
+    #[test]
+    fn reconstruction_is_the_plain_formula_and_so_is_its_gradient() {
+        let (dense, sparse) = (dense(), sparse());
+        let targets = [Target { rows: &dense, weight: 0.7 }, Target { rows: &sparse, weight: 1.5 }];
+        let (hidden, last) = (variable(&[3, 2], 1.0), last());
+        let y = hidden.matmul(&last.weight).unwrap().broadcast_add(&last.bias).unwrap();
+        let y = y.to_vec2::<f64>().unwrap();
+        for loss in LOSSES {
+            let f = || reconstruction::<f64>(&hidden, &last, loss, &targets).unwrap();
+            let expected: f64 = (0..3)
+                .flat_map(|row| targets.iter().map(move |target| (row, target)))
+                .map(|(row, target)| target.weight * plain(loss, &y[row], target.rows, row) / 3.0)
+                .sum();
+            let got = f().to_scalar::<f64>().unwrap();
+            assert!((got - expected).abs() < 1e-12, "{loss}: expected {expected}, got {got}");
+            let parts = [hidden.clone(), last.weight.clone(), last.bias.clone()];
+            // Weighed, so that a gradient that forgets the factor is found.
+            check(&parts, || f().affine(3.0, 0.0).unwrap());
+        }
+    }
+
+    #[test]
+    fn contrast_is_the_plain_formula_and_so_is_its_gradient() {
+        let (a, b) = (variable(&[4, 3], 0.2), variable(&[4, 3], 9.0));
+        let unit = |x: &Tensor| -> Vec<Vec<f64>> {
+            let rows = x.affine(2.0, -1.0).unwrap().to_vec2::<f64>().unwrap();
+            let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            rows.iter().map(|row| row.iter().map(|x| x / length(row)).collect()).collect()
+        };
+        let (u, v) = (unit(&a), unit(&b));
+        let near = |i: usize, j: usize| -> f64 {
+            u[i].iter().zip(&v[j]).map(|(x, y)| x * y).sum::<f64>() / 0.5
+        };
+        let mut expected = 0.0;
+        for i in 0..4 {
+            let across: f64 = (0..4).map(|j| near(i, j).exp()).sum();
+            let down: f64 = (0..4).map(|j| near(j, i).exp()).sum();
+            expected -= ((near(i, i).exp() / across).ln() + (near(i, i).exp() / down).ln()) / 8.0;
+        }
+        let f = || info_nce::<f64>(&a, &b, 0.5).unwrap();
+        let got = f().to_scalar::<f64>().unwrap();
+        assert!((got - expected).abs() < 1e-9, "expected {expected}, got {got}");
+        check(&[a.clone(), b.clone()], || f().affine(3.0, 0.0).unwrap());
+    }
+
+    #[test]
+    fn values_at_one_half_have_no_direction_and_do_no_harm() {
+        let half = Tensor::full(0.5f64, (2, 3), &candle_core::Device::Cpu).unwrap();
+        let loss = info_nce::<f64>(&half, &half, 0.5).unwrap().to_scalar::<f64>().unwrap();
+        assert!((loss - 2f64.ln()).abs() < 1e-9);
+    }
+}

@@ -15,6 +15,8 @@ mod digest;
 mod encoder;
 pub mod features;
 mod file;
+#[cfg(test)]
+mod gradient_check;
 pub mod hyperplanes;
 mod layer;
 mod loss;

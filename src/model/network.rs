@@ -156,3 +156,83 @@ fn through(p: &Tensor, hard: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<T
 pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
     x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::Width;
+    use crate::input::{Features, Matrix};
+    use crate::model::gradient_check::{check, variable};
+    use crate::model::loss::info_nce;
+
+    #[test]
+    fn every_variable_has_the_gradient_that_finite_differences_give() {
+        let options = TrainOptions {
+            bits: Width::new(3).unwrap(),
+            hidden: vec![4],
+            activation: Activation::Gelu,
+            ..TrainOptions::default()
+        };
+        let network = Network::new::<f64>(5, &options).unwrap();
+        let x: Vec<f32> = (0..20).map(|i| (i as f32 * 0.37).sin().abs()).collect();
+        let target = Features::Dense(Matrix::new(4, 5, x.clone()));
+        let x: Vec<f64> = x.into_iter().map(f64::from).collect();
+        let rows = Rows::Dense(Tensor::from_vec(x, (4, 5), &Device::Cpu).unwrap());
+        let f = || {
+            let a = network.encode::<f64>(&rows).unwrap();
+            let how = Binarize::Noise { start: 0.5, end: 1.0 };
+            let z = binarize::<f64>(&a, how, 0.5, &mut stream(1, Purpose::Bits, 0)).unwrap();
+            let targets = [Target { rows: &target, weight: 1.0 }];
+            let loss = network.reconstruction::<f64>(&z, Loss::Bernoulli, &targets).unwrap();
+            let p = sigmoid(&a).unwrap();
+            let (own, partner) = (p.narrow(0, 0, 2).unwrap(), p.narrow(0, 2, 2).unwrap());
+            (loss + info_nce::<f64>(&own, &partner, 0.5).unwrap()).unwrap()
+        };
+        let variables: Vec<Var> = network.variables().into_iter().map(|(_, var)| var).collect();
+        assert_eq!(variables.len(), 8);
+        check(&variables, f);
+    }
+
+    fn values(x: &Tensor) -> Vec<f64> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn hard_bits_pass_the_gradient_of_the_sigmoid_through() {
+        let a = variable(&[50, 4], 0.4);
+        let soft = sigmoid(&a).unwrap();
+        let expected = soft.sum_all().unwrap().backward().unwrap();
+        let expected = values(expected.get(&a).unwrap());
+        for how in [Binarize::Round, Binarize::Sample] {
+            let z = binarize::<f64>(&a, how, 0.0, &mut stream(1, Purpose::Bits, 0)).unwrap();
+            assert!(values(&z).iter().all(|z| z.abs() < 1e-12 || (z - 1.0).abs() < 1e-12));
+            let gradients = z.sum_all().unwrap().backward().unwrap();
+            assert_eq!(values(gradients.get(&a).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn rounding_takes_the_likelier_value_and_sampling_takes_each_as_often_as_it_is_likely() {
+        let a = Tensor::from_vec([-1.0f64, 0.5].repeat(5000), (5000, 2), &Device::Cpu).unwrap();
+        let draw = |how| binarize::<f64>(&a, how, 0.0, &mut stream(1, Purpose::Bits, 0)).unwrap();
+        let rounded = draw(Binarize::Round).mean(0).unwrap();
+        assert_eq!(values(&rounded), [0.0, 1.0]);
+        let sampled = values(&draw(Binarize::Sample).mean(0).unwrap());
+        let likely = values(&sigmoid(&a).unwrap().mean(0).unwrap());
+        for (sampled, likely) in sampled.iter().zip(&likely) {
+            assert!((sampled - likely).abs() < 0.03, "{sampled} for {likely}");
+        }
+    }
+
+    #[test]
+    fn noise_grows_from_start_to_end() {
+        let a = Tensor::zeros((2000, 1), candle_core::DType::F64, &Device::Cpu).unwrap();
+        let spread = |done| {
+            let how = Binarize::Noise { start: 0.0, end: 4.0 };
+            let z = binarize::<f64>(&a, how, done, &mut stream(1, Purpose::Bits, 0)).unwrap();
+            values(&z).iter().map(|z| (z - 0.5).abs()).sum::<f64>() / 2000.0
+        };
+        assert_eq!(spread(0.0), 0.0);
+        assert!(spread(0.25) < spread(0.5) && spread(0.5) < spread(1.0));
+    }
+}

@@ -8,6 +8,11 @@ use super::features::FeatureOptions;
 use crate::code::Width;
 use crate::error::{Error, Result};
 
+/// What a training needs at least, where the number of epochs is not given: measured on 1,800 to
+/// 69,000 rows.
+const LEAST_STEPS: usize = 600;
+const LEAST_EPOCHS: usize = 12;
+
 /// What kind of rows the other options are good for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,8 +91,10 @@ pub enum Schedule {
 pub struct NeighbourOptions {
     /// Neighbours of a row, 1..=1000.
     pub count: usize,
-    /// Steps of the random walk that leads from a row to the one it is paired with, 1..=1000.
-    pub walk: usize,
+    /// Steps of the random walk that leads from a row to the one it is paired with, 1..=1000. `None`:
+    /// a twelfth of the square root of the number of rows, so 4 for 2,000 and 22 for 70,000, since a
+    /// cluster of more rows is a longer way across.
+    pub walk: Option<usize>,
     /// Weight of InfoNCE between the codes of a pair.
     pub contrast: f64,
     /// Temperature of InfoNCE: smaller looks harder at the nearest wrong pairs.
@@ -132,8 +139,8 @@ pub struct TrainOptions {
     pub reconstruction: f64,
     /// What neighbours add; `None` trains a plain autoencoder.
     pub neighbours: Option<NeighbourOptions>,
-    /// Passes over the training rows.
-    pub epochs: usize,
+    /// Passes over the training rows. `None`: 12, or more where a small set needs them for 600 steps.
+    pub epochs: Option<usize>,
     /// Rows a step.
     pub batch: usize,
     /// Adam's step size at its highest.
@@ -197,7 +204,7 @@ impl TrainOptions {
             start_from_itq: false,
             reconstruction: 1.0,
             neighbours: None,
-            epochs: 25,
+            epochs: None,
             batch: 512,
             learning_rate: 3e-3,
             schedule: Schedule::Cosine,
@@ -216,7 +223,7 @@ impl TrainOptions {
                 loss: Loss::Multinomial,
                 neighbours: Some(NeighbourOptions {
                     count: 20,
-                    walk: 1,
+                    walk: Some(1),
                     contrast: 1.0,
                     temperature: 0.5,
                     reconstruction: 1.0,
@@ -227,7 +234,7 @@ impl TrainOptions {
                 start_from_itq: true,
                 neighbours: Some(NeighbourOptions {
                     count: 20,
-                    walk: 1,
+                    walk: Some(1),
                     contrast: 1.0,
                     temperature: 0.5,
                     reconstruction: 0.0,
@@ -241,12 +248,11 @@ impl TrainOptions {
                 reconstruction: 0.1,
                 neighbours: Some(NeighbourOptions {
                     count: 10,
-                    walk: 24,
+                    walk: None,
                     contrast: 1.0,
                     temperature: 0.5,
                     reconstruction: 0.0,
                 }),
-                epochs: 12,
                 learning_rate: 1e-3,
                 ..common
             },
@@ -261,7 +267,9 @@ impl TrainOptions {
             }
             integer(&format!("{name} layers"), sizes.map_or(0, Vec::len), 0, 16)?;
         }
-        integer("epochs", self.epochs, 1, 100_000)?;
+        if let Some(epochs) = self.epochs {
+            integer("epochs", epochs, 1, 100_000)?;
+        }
         integer("batch", self.batch, 2, 65_536)?;
         number("learning rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
         number("warm-up", self.warm_up, 0.0, 1.0)?;
@@ -279,7 +287,9 @@ impl TrainOptions {
         let mut goals = self.reconstruction;
         if let Some(neighbours) = self.neighbours {
             integer("neighbours", neighbours.count, 1, 1000)?;
-            integer("walk", neighbours.walk, 1, 1000)?;
+            if let Some(walk) = neighbours.walk {
+                integer("walk", walk, 1, 1000)?;
+            }
             number("contrast", neighbours.contrast, 0.0, 1e6)?;
             number("temperature", neighbours.temperature, 0.05, 100.0)?;
             number("neighbour reconstruction", neighbours.reconstruction, 0.0, 1e6)?;
@@ -310,6 +320,18 @@ impl TrainOptions {
             ));
         }
         Ok(())
+    }
+
+    /// Passes over `rows` training rows.
+    pub(super) fn epochs_for(&self, rows: usize) -> usize {
+        let steps = rows.div_ceil(self.batch).max(1);
+        self.epochs.unwrap_or_else(|| LEAST_STEPS.div_ceil(steps).max(LEAST_EPOCHS))
+    }
+
+    /// Steps of a walk on the graph of `rows` rows; 0 without neighbours.
+    pub(super) fn walk_for(&self, rows: usize) -> usize {
+        let by_rows = ((rows as f64).sqrt() / 12.0).round().clamp(1.0, 1000.0) as usize;
+        self.neighbours.map_or(0, |neighbours| neighbours.walk.unwrap_or(by_rows))
     }
 
     /// The decoder's hidden layers, from the code to the output.

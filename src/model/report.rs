@@ -20,11 +20,11 @@ pub struct Progress {
     pub stage: Stage,
     /// The epoch that is under way, from 1; 0 before the first.
     pub epoch: usize,
-    /// Epochs in all.
+    /// Epochs in all; 0 before the first.
     pub epochs: usize,
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Steps in all; 0 before the first.
     pub steps: u64,
     /// Mean loss of this epoch's steps so far; `None` before the first.
     pub loss: Option<f64>,
@@ -68,4 +68,10 @@ pub struct Report {
     pub epochs: Vec<EpochReport>,
     /// The epoch whose weights the model has, from 1.
     pub best_epoch: usize,
+}
+
+/// `x` to nine digits, so that any JSON reader gives back what was written: a resumed training reads
+/// the report of the one before, and must end in the same bytes.
+pub(super) fn nine_digits(x: f64) -> f64 {
+    format!("{x:.8e}").parse().unwrap_or(x)
 }

@@ -32,7 +32,7 @@ use super::loss::{Target, info_nce};
 use super::network::{Network, binarize, sigmoid};
 use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
 use super::random::{Purpose, permutation, stream};
-use super::report::{EpochReport, Progress, Report, Stage};
+use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
 use crate::input::{Features, Inputs};
 use crate::numeric::{Neighbours, nearest_other_rows};
@@ -50,7 +50,7 @@ use crate::numeric::{Neighbours, nearest_other_rows};
 /// let inputs = Inputs::Vectors(Matrix::new(50, 8, values));
 /// let options = TrainOptions {
 ///     bits: Width::new(6)?,
-///     epochs: 2,
+///     epochs: Some(2),
 ///     ..TrainOptions::preset(Preset::Vector)
 /// };
 /// let model = train(&inputs, &options, &mut |_| ControlFlow::Continue(()))?;
@@ -68,7 +68,7 @@ pub fn train(
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Model> {
     options.check()?;
-    let mut watch = Watch { begun: Instant::now(), progress, options };
+    let mut watch = Watch { begun: Instant::now(), progress };
     watch.stage(Stage::Features)?;
     let pipeline = Pipeline::fit(inputs, &options.features)?;
     let features = pipeline.apply(inputs)?;
@@ -127,7 +127,6 @@ fn check_features(features: &Features, options: &TrainOptions) -> Result<()> {
 struct Watch<'a> {
     begun: Instant,
     progress: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    options: &'a TrainOptions,
 }
 
 impl Watch<'_> {
@@ -135,7 +134,7 @@ impl Watch<'_> {
         let nothing_yet = Progress {
             stage,
             epoch: 0,
-            epochs: self.options.epochs,
+            epochs: 0,
             step: 0,
             steps: 0,
             loss: None,
@@ -229,6 +228,7 @@ struct Training<'a> {
     network: Network,
     adam: Adam,
     state: State,
+    epochs: usize,
     steps_per_epoch: usize,
 }
 
@@ -290,6 +290,7 @@ impl<'a> Training<'a> {
             adam: Adam::new(variables, options),
             network,
             state: State { report, best: None },
+            epochs: options.epochs_for(rows.rows()),
             steps_per_epoch: rows.rows().div_ceil(options.batch),
         })
     }
@@ -307,18 +308,18 @@ impl<'a> Training<'a> {
     fn run(&mut self, watch: &mut Watch<'_>, fingerprint: &str) -> Result<()> {
         let resumed = self.state.report.epochs.len();
         let began = Instant::now();
-        for epoch in resumed..self.options.epochs {
+        for epoch in resumed..self.epochs {
             if self.is_over() {
                 break;
             }
             let tally = self.epoch(epoch, resumed, began, watch)?;
-            let validation_loss = self.validate()?;
+            let validation_loss = self.validate()?.map(nine_digits);
             self.state.report.epochs.push(EpochReport {
-                loss: tally.mean_loss(),
+                loss: nine_digits(tally.mean_loss()),
                 validation_loss,
-                balance: tally.balance(),
-                saturation: tally.saturation(),
-                learning_rate: self.rate(self.adam.steps - 1),
+                balance: nine_digits(tally.balance()),
+                saturation: nine_digits(tally.saturation()),
+                learning_rate: nine_digits(self.rate(self.adam.steps - 1)),
             });
             self.remember_best(validation_loss)?;
             if let Some(path) = &self.options.checkpoint {
@@ -329,7 +330,7 @@ impl<'a> Training<'a> {
     }
 
     fn steps(&self) -> u64 {
-        (self.steps_per_epoch * self.options.epochs) as u64
+        (self.steps_per_epoch * self.epochs) as u64
     }
 
     fn rate(&self, step: u64) -> f64 {
@@ -341,7 +342,7 @@ impl<'a> Training<'a> {
         let report = &self.state.report;
         self.options
             .patience
-            .is_some_and(|patience| report.epochs.len() > report.best_epoch + patience)
+            .is_some_and(|patience| report.epochs.len() >= report.best_epoch + patience)
     }
 
     /// With patience the weights of the best epoch count, without it those of the last.
@@ -372,7 +373,7 @@ impl<'a> Training<'a> {
         let part = &self.data.train;
         let n = part.rows.rows();
         let order = permutation(&mut stream(seed, Purpose::Order, epoch as u64), n);
-        let walk = self.options.neighbours.map_or(0, |neighbours| neighbours.walk);
+        let walk = self.options.walk_for(n);
         let partners = part.partners(walk, &mut stream(seed, Purpose::Walk, epoch as u64));
         let mut tally = Tally::default();
         for i in 0..self.steps_per_epoch {
@@ -385,7 +386,7 @@ impl<'a> Training<'a> {
             watch.tell(Progress {
                 stage: Stage::Network,
                 epoch: epoch + 1,
-                epochs: self.options.epochs,
+                epochs: self.epochs,
                 step: self.adam.steps,
                 steps: self.steps(),
                 loss: Some(tally.mean_loss()),
@@ -476,8 +477,7 @@ impl<'a> Training<'a> {
     fn validate(&self) -> Result<Option<f64>> {
         let Some(part) = &self.data.held_out else { return Ok(None) };
         let mut rng = stream(self.options.seed, Purpose::Validation, 0);
-        let walk = self.options.neighbours.map_or(0, |neighbours| neighbours.walk);
-        let partners = part.partners(walk, &mut rng);
+        let partners = part.partners(self.options.walk_for(part.rows.rows()), &mut rng);
         let rows: Vec<usize> = (0..part.rows.rows()).collect();
         let mut sum = 0.0;
         let batches = rows.chunks(self.options.batch).zip(partners.chunks(self.options.batch));
