@@ -316,7 +316,11 @@ fn compare(
         (sample.labels_of(&sample.rows), sample.labels_of(&sample.queries));
     let report = evaluate(
         Side { codes: &row_codes, features: Some(&row_features), labels: Some(&row_labels) },
-        Side { codes: &asked_codes, features: Some(&asked_features), labels: Some(&asked_labels) },
+        Some(Side {
+            codes: &asked_codes,
+            features: Some(&asked_features),
+            labels: Some(&asked_labels),
+        }),
         &Options {
             measures: Measures { precision_at: vec![10], ..Measures::default() },
             baselines: vec![Baseline::Itq, Baseline::Lsh],
