@@ -34,7 +34,7 @@ pub struct Args {
     /// The records to be found
     #[arg(long, value_name = "FILE")]
     database: PathBuf,
-    /// The records to ask with [default: each of the database asks for the others]
+    /// The records to ask with [default: each of the database, which is itself left out]
     #[arg(long, value_name = "FILE")]
     queries: Option<PathBuf>,
     /// The ks of precision@k
@@ -134,25 +134,25 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let options = args.options()?;
     let model = Model::load(&args.model)?;
     let database = Loaded::new(&args, &model, &args.database, args.labels.labels.as_deref())?;
-    let asked = args.queries.as_deref();
-    let queries = asked
-        .map(|queries| Loaded::new(&args, &model, queries, args.query_labels.as_deref()))
-        .transpose()?;
-    let has_labels = |loaded: &Loaded| loaded.data.labels.is_some();
-    let labelled = has_labels(&database) && queries.as_ref().is_none_or(has_labels);
+    let queries = match &args.queries {
+        Some(path) => Some(Loaded::new(&args, &model, path, args.query_labels.as_deref())?),
+        None => None,
+    };
+    let asking = queries.as_ref().unwrap_or(&database);
+    let labelled = database.data.labels.is_some() && asking.data.labels.is_some();
+    if !labelled && args.labels_only {
+        return Err(Failure::usage("--labels-only needs labels on both sides"));
+    }
     if !labelled {
         console.note(
             "without labels there is neither precision nor mAP: name their field with \
              --label-field, or files with --labels and --query-labels",
         );
     }
-    if !labelled && args.labels_only {
-        return Err(Failure::usage("--labels-only needs labels on both sides"));
-    }
     console.note(format!(
         "judging {} by {} queries in {} records",
         model.width(),
-        queries.as_ref().unwrap_or(&database).codes.len(),
+        asking.codes.len(),
         database.codes.len()
     ));
     // Labels of one side only answer no question.

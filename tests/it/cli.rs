@@ -456,6 +456,9 @@ fn eval_and_stats() {
         }
     }
     assert!(report["metrics"]["precision@10"].as_f64().unwrap() > 0.9, "{report}");
+    // Without queries each record asks, and does not find itself.
+    let itself = env.one("eval --model m.safetensors --database db.jsonl --label-field group");
+    assert_eq!(itself["model"]["queries"], 200);
     let table = env.run(&format!("{eval} --label-field group --output table")).stdout;
     assert!(
         table.starts_with("codes") && table.contains("\nitq ") && table.contains("\nfloats "),

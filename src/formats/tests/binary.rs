@@ -12,7 +12,7 @@ fn npy_codes_in_both_bit_orders() {
     assert_eq!(hex_codes(&origin, &codes(16, BitOrder::Msb)), ["f010", "0180"]);
     assert_eq!(hex_codes(&origin, &codes(16, BitOrder::Lsb)), ["0f08", "8001"]);
     assert_fault(&origin, &codes(8, BitOrder::Msb), &["expected 1 bytes a row for 8 bits, got 2"]);
-    assert_fault(&origin, &default(), &["uint8", "--bits"]);
+    assert_fault(&origin, &default(), &["uint8", "--preset vector", "--codes"]);
     // Of 12 bits the last four must be zero: the first row is right in one order, the second in
     // neither.
     let (records, error) = read(&origin, &codes(12, BitOrder::Msb));

@@ -46,7 +46,7 @@ fn the_source_is_what_was_asked_for() {
     let code =
         file("t.jsonl", "{\"code\":\"0f00\"}\n{\"code\":\"0b000000000001\"}\n{\"code\":\"AQg=\"}");
     assert_eq!(hex_codes(&code, &codes(12, BitOrder::Lsb)), ["f000", "0010", "8010"]);
-    assert_fault(&code, &default(), &["--bits"]);
+    assert_fault(&code, &default(), &["the rows hold codes", "--codes"]);
 }
 
 #[test]
