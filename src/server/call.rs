@@ -67,9 +67,8 @@ impl Admission {
 
     /// Waits until no call is in work. Meaningful once none is let in any more.
     pub async fn empty(&self) {
-        let all = u32::try_from(self.options.max_calls).unwrap_or(u32::MAX);
         // The semaphore is never closed, so this ends with all places in hand.
-        drop(self.places.acquire_many(all).await);
+        drop(self.places.acquire_many(self.options.max_calls as u32).await);
     }
 
     fn admit<B>(&self, request: &Request<B>) -> Result<Call, Status> {
