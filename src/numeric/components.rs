@@ -184,13 +184,18 @@ mod tests {
     use super::*;
     use crate::input::Sparse;
 
-    /// Rows that vary mostly along a few directions, each half as much as the one before.
+    /// Rows that vary most along a few directions.
     fn rows(count: usize, cols: usize, seed: u64) -> Matrix {
+        decaying(count, cols, 0.8, seed)
+    }
+
+    /// Rows that vary along each direction `decay` times as much as along the one before.
+    fn decaying(count: usize, cols: usize, decay: f32, seed: u64) -> Matrix {
         let mut noise = gaussian(count, cols, seed);
         for i in 0..count {
             let row = noise.row_mut(i);
             for (j, value) in row.iter_mut().enumerate() {
-                *value = *value * 0.8f32.powi(j as i32) + 3.0;
+                *value = *value * decay.powi(j as i32) + 3.0;
             }
             // Mix the columns, so that no direction is an axis.
             for j in 1..cols {
@@ -206,12 +211,14 @@ mod tests {
         Features::Sparse(sparse)
     }
 
+    fn centred(rows: &Matrix, mean: &[f32]) -> DMatrix<f64> {
+        DMatrix::from_fn(rows.rows(), rows.cols(), |i, j| f64::from(rows.row(i)[j] - mean[j]))
+    }
+
     /// The whole decomposition of A^T A, and the alignment |cos| of each leading direction with it.
     fn check(rows: &Features, dense: &Matrix, mean: &[f32], k: usize) {
         let found = Components::fit(rows, k, 1).unwrap();
-        let centred = DMatrix::from_fn(dense.rows(), dense.cols(), |i, j| {
-            f64::from(dense.row(i)[j]) - f64::from(mean[j])
-        });
+        let centred = centred(dense, mean);
         let (energies, vectors) = leading_eigenvectors(centred.transpose() * &centred, k).unwrap();
         let directions = found.projection().directions();
         for (i, (direction, expected)) in directions.iter().zip(vectors.column_iter()).enumerate() {
@@ -244,6 +251,17 @@ mod tests {
     fn sparse_rows_give_the_singular_vectors_without_a_mean() {
         let dense = rows(1500, 60, 3);
         check(&to_sparse(&dense), &dense, &[0.0; 60], 6);
+    }
+
+    #[test]
+    fn directions_that_hardly_differ_are_found_too() {
+        let dense = decaying(1200, 150, 0.99, 8);
+        let rows = Features::Dense(dense.clone());
+        let found: f64 = Components::fit(&rows, 6, 9).unwrap().energies().iter().sum();
+        let whole = centred(&dense, &column_means(&rows));
+        let (best, _) = leading_eigenvectors(whole.transpose() * &whole, 6).unwrap();
+        let share = found / best.iter().sum::<f64>();
+        assert!((0.999..1.000_1).contains(&share), "captured {share} of the best");
     }
 
     #[test]
