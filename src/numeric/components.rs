@@ -9,9 +9,8 @@
 //! formed: one pass over the rows gives G Q.
 
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
-use rayon::prelude::*;
 
-use super::BLOCK_ROWS;
+use super::blocks::sum_over_blocks;
 use super::gaussian::gaussian;
 use super::projection::{Block, Projection, column_means};
 use crate::error::{Error, Result};
@@ -25,8 +24,6 @@ const TOLERANCE: f64 = 1e-4;
 const MAX_PASSES: usize = 30;
 /// The steps after which an eigenvalue decomposition is given up; it takes a few a column.
 const MAX_SWEEPS: usize = 100_000;
-/// Blocks whose sums are held at a time.
-const BLOCKS_AT_ONCE: usize = 16;
 
 /// Orthonormal directions, those of greatest variation first.
 #[derive(Clone, PartialEq, Debug)]
@@ -120,25 +117,12 @@ fn gram_times(rows: &Features, mean: &[f32], basis: &DMatrix<f64>) -> DMatrix<f6
     let (cols, width) = basis.shape();
     // nalgebra stands column after column: the transpose of what a block wants.
     let basis: Vec<f32> = basis.transpose().iter().map(|&v| v as f32).collect();
-    let mut sum = vec![0.0; cols * width];
-    let starts: Vec<usize> = (0..rows.rows()).step_by(BLOCK_ROWS).collect();
-    for starts in starts.chunks(BLOCKS_AT_ONCE) {
-        let parts: Vec<Vec<f32>> = starts
-            .par_iter()
-            .map(|&start| {
-                let end = (start + BLOCK_ROWS).min(rows.rows());
-                let block = Block::of(rows, mean, start, end);
-                let mut coordinates = vec![0.0; (end - start) * width];
-                block.times_into(&basis, width, &mut coordinates);
-                let mut part = vec![0.0; cols * width];
-                block.transpose_times_into(&coordinates, width, &mut part);
-                part
-            })
-            .collect();
-        for part in parts {
-            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += f64::from(value));
-        }
-    }
+    let sum = sum_over_blocks(rows.rows(), cols * width, |range, out| {
+        let block = Block::of(rows, mean, range);
+        let mut coordinates = vec![0.0; block.rows() * width];
+        block.times_into(&basis, width, &mut coordinates);
+        block.transpose_times_into(&coordinates, width, out);
+    });
     DMatrix::from_row_slice(cols, width, &sum)
 }
 
@@ -149,6 +133,9 @@ fn gram_times(rows: &Features, mean: &[f32], basis: &DMatrix<f64>) -> DMatrix<f6
 /// Columns that nearly depend on one another are left to Householder's slower way.
 pub(crate) fn orthonormal(a: DMatrix<f64>) -> DMatrix<f64> {
     let mut q = a;
+    if q.is_empty() {
+        return q;
+    }
     for _ in 0..2 {
         let factor = Cholesky::new(q.transpose() * &q).map(|cholesky| cholesky.unpack());
         let inverse = factor.and_then(|factor| {
