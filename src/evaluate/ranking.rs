@@ -106,6 +106,7 @@ pub fn recall(rows: &[u32], truth: &[u32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
     use crate::code::{Code, Width};
@@ -171,6 +172,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 128,
+            rng_seed: RngSeed::Fixed(4),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn a_ranking_is_a_stable_sort(
             (bits, random) in some_codes(),
