@@ -76,11 +76,18 @@ impl Table {
                     "the table does not open; it is made anew from the segments"
                 );
                 files::rename(dir, &aside)?;
-                files::create_dir(dir)?;
-                let db = open_sled(dir).map_err(|Broken(reason)| {
-                    Error::damaged(dir, None, format!("a new table does not open: {reason}"))
-                })?;
-                (db, true)
+                let made_anew = files::create_dir(dir).and_then(|()| {
+                    open_sled(dir).map_err(|Broken(reason)| Error::Unavailable {
+                        what: format!("a new table in {} does not open: {reason}", dir.display()),
+                        hint: "is the disk full, or read-only? Nothing was lost".to_owned(),
+                    })
+                });
+                if made_anew.is_err() {
+                    // Then it was not the table that was wrong: it goes back to its place.
+                    let _ = files::remove_dir(dir);
+                    let _ = files::rename(&aside, dir);
+                }
+                (made_anew?, true)
             }
         };
         Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt })
