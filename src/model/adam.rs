@@ -175,7 +175,8 @@ mod tests {
         for t in 1..=steps as i32 {
             let g: Vec<f64> = x.iter().zip(c).map(|(x, c)| c * x).collect();
             let length = g.iter().map(|g| g * g).sum::<f64>().sqrt();
-            let shrink = options.clip.map_or(1.0, |clip| if length > clip { clip / length } else { 1.0 });
+            let shrink =
+                options.clip.map_or(1.0, |clip| if length > clip { clip / length } else { 1.0 });
             for i in 0..3 {
                 let g = g[i] * shrink;
                 m[i] = B1 * m[i] + (1.0 - B1) * g;

@@ -365,8 +365,7 @@ mod tests {
     #[test]
     fn reconstruction_is_the_plain_formula_and_so_is_its_gradient() {
         let (dense, sparse) = (dense(), sparse());
-        let targets =
-            [Target { rows: &dense, weight: 0.7 }, Target { rows: &sparse, weight: 1.5 }];
+        let targets = [Target { rows: &dense, weight: 0.7 }, Target { rows: &sparse, weight: 1.5 }];
         let (hidden, last) = (variable(&[3, 2], 1.0), last());
         let y = hidden.matmul(&last.weight).unwrap().broadcast_add(&last.bias).unwrap();
         let y = y.to_vec2::<f64>().unwrap();

@@ -15,9 +15,9 @@ mod digest;
 mod encoder;
 pub mod features;
 mod file;
-pub mod hyperplanes;
 #[cfg(test)]
 mod gradient_check;
+pub mod hyperplanes;
 mod layer;
 mod loss;
 mod network;

@@ -29,7 +29,8 @@ pub(super) fn from_itq(network: &Network, rows: &Features, seed: u64) -> Result<
     let deviation = (squares / coordinates.values().len().max(1) as f64).sqrt();
     let scale = if deviation > 0.0 { 1.0 / deviation } else { 1.0 };
 
-    let mut weight = layer.weight.flatten_all().and_then(|w| w.to_vec1::<f32>()).map_err(internal)?;
+    let mut weight =
+        layer.weight.flatten_all().and_then(|w| w.to_vec1::<f32>()).map_err(internal)?;
     let mut bias = vec![0.0f64; bits];
     for (c, row) in weight.chunks_exact_mut(bits).enumerate() {
         for j in 0..k {

@@ -9,7 +9,7 @@ use crate::input::Images;
 /// 120 rows of 12 numbers around four corners.
 fn vectors() -> Inputs {
     let noise = normal(&mut stream(3, Purpose::Weights, 0), 120 * 12);
-    let corner = |i: usize, c: usize| if (i % 4 >> (c % 2)) & 1 == 1 { 1.0 } else { -1.0 };
+    let corner = |i: usize, c: usize| if ((i % 4) >> (c % 2)) & 1 == 1 { 1.0 } else { -1.0 };
     let values = noise.iter().enumerate().map(|(n, x)| corner(n / 12, n % 12) + 0.3 * *x as f32);
     Inputs::Vectors(Matrix::new(120, 12, values.collect()))
 }
@@ -18,7 +18,7 @@ fn vectors() -> Inputs {
 fn texts() -> Inputs {
     let [sky, sea] = [["star", "moon", "orbit", "comet"], ["fish", "wave", "reef", "tide"]];
     let text = |i: usize| {
-        let words = if i % 2 == 0 { sky } else { sea };
+        let words = [sky, sea][i % 2];
         format!("{} {} {}", words[i / 2 % 4], words[i / 8 % 4], words[(i / 2 + i / 8) % 4])
     };
     Inputs::Texts((0..40).map(text).collect())
@@ -28,7 +28,7 @@ fn texts() -> Inputs {
 fn images() -> Inputs {
     let pixel = |n: usize| {
         let (i, y, x) = (n / 36, n / 6 % 6, n % 6);
-        let at = if i % 2 == 0 { x } else { y };
+        let at = [x, y][i % 2];
         if at == i / 2 % 6 { 255 } else { 20 * (i % 3) as u8 }
     };
     Inputs::Images(Images { height: 6, width: 6, pixels: (0..60 * 36).map(pixel).collect() })
@@ -82,7 +82,7 @@ fn every_preset_learns_codes_in_which_neighbours_are_near() {
             distances.iter().sum::<f64>() / distances.len() as f64
         };
         let (same, other) = (mean(0), mean(1));
-        assert!(same + 1.0 < other, "{}: {same} within, {other} across", model.info().input);
+        assert!(same < 0.85 * other, "{}: {same} within, {other} across", model.info().input);
     }
 }
 
@@ -264,7 +264,10 @@ fn a_file_whose_parts_do_not_fit_is_refused_though_its_checksum_is_right() {
         Model::parse(parts.to_bytes(KIND), origin)
     };
     let weight = "encoder.0.weight";
-    says(read(&|parts| drop(parts.arrays.remove(weight))), "expected a tensor \"encoder.0.weight\"");
+    says(
+        read(&|parts| drop(parts.arrays.remove(weight))),
+        "expected a tensor \"encoder.0.weight\"",
+    );
     says(read(&|parts| drop(parts.texts.remove("pipeline"))), "expected a metadata entry");
     says(read(&|parts| parts.put("bits", &11).unwrap()), "expected layers between");
     let nan = |parts: &mut Parts| {
@@ -303,7 +306,8 @@ fn progress_counts_up_to_the_end() {
 #[test]
 fn inputs_that_nothing_can_be_learned_from_say_so() {
     let vector = small(Preset::Vector);
-    let matrix = |rows, cols, x: f32| Inputs::Vectors(Matrix::new(rows, cols, vec![x; rows * cols]));
+    let matrix =
+        |rows, cols, x: f32| Inputs::Vectors(Matrix::new(rows, cols, vec![x; rows * cols]));
     says(learn(&matrix(1, 4, 1.0), &vector), "at least 2 rows, got 1");
     says(learn(&matrix(0, 4, 1.0), &vector), "row");
     says(learn(&matrix(9, 4, f32::NAN), &vector), "vectors[0][0]");
