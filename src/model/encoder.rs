@@ -15,14 +15,14 @@
 //! (tanh, sigmoid and GELU in hidden layers come from the platform's library and may differ between
 //! machines, never between batches). A sparse first layer leaves out the k where `x[k]` is zero.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::options::Activation;
 use crate::input::{Features, Matrix, Sparse};
 
-/// Outputs of a layer that are computed together: two AVX2 registers, one AVX-512 register.
-const LANES: usize = 16;
+/// Outputs of a layer whose weights stand together: an even number of vectors of any CPU.
+const LANES: usize = 32;
 /// Rows that are computed together, to read a weight once for all of them.
 const ROWS: usize = 4;
 /// Rows that a thread takes through all layers at a time; their values stay in its cache.
@@ -98,7 +98,7 @@ impl Encoder {
 }
 
 /// A layer whose weights stand in panels of `LANES` outputs: panel p holds, input after input, the
-/// weights of outputs 16 p .. 16 p + 16, filled up with zeros.
+/// weights of outputs 32 p .. 32 p + 32, filled up with zeros.
 struct Dense {
     inputs: usize,
     outputs: usize,
@@ -134,35 +134,57 @@ impl Dense {
         let mut y_blocks = out.chunks_exact_mut(ROWS * self.outputs);
         let arch = Arch::new();
         for (x, y) in x_blocks.by_ref().zip(y_blocks.by_ref()) {
-            arch.dispatch(|| self.rows::<ROWS>(x, y));
+            arch.dispatch(Product::<ROWS> { layer: self, x, y });
         }
         let (x, y) = (x_blocks.remainder(), y_blocks.into_remainder());
         for (x, y) in x.chunks_exact(self.inputs).zip(y.chunks_exact_mut(self.outputs)) {
-            arch.dispatch(|| self.rows::<1>(x, y));
+            arch.dispatch(Product::<1> { layer: self, x, y });
         }
         out
     }
+}
 
-    /// The layer for `R` rows. Inlined into code that was compiled for the vectors of this CPU.
+/// The layer for `R` rows, with the vectors of this CPU.
+struct Product<'a, const R: usize> {
+    layer: &'a Dense,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<const R: usize> WithSimd for Product<'_, R> {
+    type Output = ();
+
     #[inline(always)]
-    fn rows<const R: usize>(&self, x: &[f32], y: &mut [f32]) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { layer, x, y } = self;
+        let (inputs, outputs) = (layer.inputs, layer.outputs);
         let columns: Vec<[f32; R]> =
-            (0..self.inputs).map(|k| std::array::from_fn(|r| x[r * self.inputs + k])).collect();
-        let panels = self.panels.chunks_exact(self.inputs).zip(&self.bias);
-        for (p, (panel, bias)) in panels.enumerate() {
+            (0..inputs).map(|k| std::array::from_fn(|r| x[r * inputs + k])).collect();
+        for (p, (panel, bias)) in layer.panels.chunks_exact(inputs).zip(&layer.bias).enumerate() {
             let mut sums = [*bias; R];
-            for (w, x) in panel.iter().zip(&columns) {
-                for r in 0..R {
-                    for lane in 0..LANES {
-                        sums[r][lane] += x[r] * w[lane];
+            // Two vectors of each row at a time: their sums stay in registers over all inputs.
+            for pair in 0..LANES / (2 * S::F32_LANES) {
+                let at = [2 * pair, 2 * pair + 1];
+                let mut pairs = sums.map(|sums| at.map(|i| S::as_simd_f32s(&sums).0[i]));
+                for (w, x) in panel.iter().zip(&columns) {
+                    let w = at.map(|i| S::as_simd_f32s(w).0[i]);
+                    for (sum, &x) in pairs.iter_mut().zip(x) {
+                        let x = simd.splat_f32s(x);
+                        sum[0] = simd.add_f32s(sum[0], simd.mul_f32s(x, w[0]));
+                        sum[1] = simd.add_f32s(sum[1], simd.mul_f32s(x, w[1]));
                     }
+                }
+                for (sums, pair) in sums.iter_mut().zip(pairs) {
+                    let sums = S::as_mut_simd_f32s(sums).0;
+                    sums[at[0]] = pair[0];
+                    sums[at[1]] = pair[1];
                 }
             }
             let start = p * LANES;
-            let width = LANES.min(self.outputs - start);
+            let width = LANES.min(outputs - start);
             for (r, sums) in sums.iter_mut().enumerate() {
-                activate(self.activation, sums);
-                y[r * self.outputs + start..][..width].copy_from_slice(&sums[..width]);
+                activate(layer.activation, sums);
+                y[r * outputs + start..][..width].copy_from_slice(&sums[..width]);
             }
         }
     }
@@ -172,25 +194,19 @@ impl Dense {
 fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize) -> Vec<f32> {
     let outputs = weights.outputs;
     let mut y = vec![0.0; count * outputs];
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
-                y.copy_from_slice(&weights.bias);
-                let (columns, values) = rows.row(start + i);
-                for (&column, &x) in columns.iter().zip(values) {
-                    let w = &weights.weight[column as usize * outputs..][..outputs];
-                    y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
-                }
-                activate(weights.activation, y);
-            }
-        },
-    );
+    for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
+        y.copy_from_slice(&weights.bias);
+        let (columns, values) = rows.row(start + i);
+        for (&column, &x) in columns.iter().zip(values) {
+            let w = &weights.weight[column as usize * outputs..][..outputs];
+            y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+        }
+        activate(weights.activation, y);
+    }
     y
 }
 
 /// y = act(y).
-#[inline(always)]
 fn activate(activation: Activation, y: &mut [f32]) {
     match activation {
         Activation::Linear => {}

@@ -18,7 +18,7 @@ fn vectors() -> Inputs {
 fn texts() -> Inputs {
     let [sky, sea] = [["star", "moon", "orbit", "comet"], ["fish", "wave", "reef", "tide"]];
     let text = |i: usize| {
-        let words = if i.is_multiple_of(2) { sky } else { sea };
+        let words = [sky, sea][i % 2];
         format!("{} {} {}", words[i / 2 % 4], words[i / 8 % 4], words[(i / 2 + i / 8) % 4])
     };
     Inputs::Texts((0..40).map(text).collect())
@@ -28,7 +28,7 @@ fn texts() -> Inputs {
 fn images() -> Inputs {
     let pixel = |n: usize| {
         let (i, y, x) = (n / 36, n / 6 % 6, n % 6);
-        let at = if i % 2 == 0 { x } else { y };
+        let at = [x, y][i % 2];
         if at == i / 2 % 6 { 255 } else { 20 * (i % 3) as u8 }
     };
     Inputs::Images(Images { height: 6, width: 6, pixels: (0..60 * 36).map(pixel).collect() })
@@ -82,7 +82,7 @@ fn every_preset_learns_codes_in_which_neighbours_are_near() {
             distances.iter().sum::<f64>() / distances.len() as f64
         };
         let (same, other) = (mean(0), mean(1));
-        assert!(same + 1.0 < other, "{}: {same} within, {other} across", model.info().input);
+        assert!(same < 0.85 * other, "{}: {same} within, {other} across", model.info().input);
     }
 }
 

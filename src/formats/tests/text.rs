@@ -57,10 +57,7 @@ fn a_bad_row_is_named_and_the_next_is_read() {
     let (records, error) = read(&file("t.jsonl", lines.join("\n")), &default());
     assert_eq!((records.len(), error), (20, None));
     let bad: Vec<_> = records.iter().filter_map(|r| r.as_ref().err()).collect();
-    assert_eq!(
-        bad,
-        ["t.jsonl:17: expected a JSON object, got EOF while parsing a value at column 16"]
-    );
+    assert_eq!(bad, ["t.jsonl:17: expected a JSON object: EOF while parsing a value at column 16"]);
 
     let id = "x".repeat(10_000_000);
     for (row, parts) in [
@@ -89,7 +86,7 @@ fn bad_vectors_are_named() {
         ("[1,2]", "expected vectors of 3 numbers as in the first row, got vectors of 2 numbers"),
         ("[1,2,1e300]", "expected finite 32-bit numbers, got inf in column 2"),
         ("[1,2,null]", "vector: expected a number in column 2, got null"),
-        ("[1,2,NaN]", "expected a JSON object, got expected value at column 16"),
+        ("[1,2,NaN]", "expected a JSON object: expected value at column 16"),
         ("[]", "vector: expected numbers, got none"),
         ("7", "vector: expected an array of numbers, got the number 7"),
     ] {
