@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::code::Width;
 use crate::collection::{Collection, CollectionSettings, Settings};
 use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
@@ -48,8 +50,10 @@ pub struct Database {
 struct Inner {
     dir: PathBuf,
     table: Table,
-    /// Held while a collection is made or deleted too, so that a name is taken once.
-    collections: Mutex<BTreeMap<String, Collection>>,
+    /// Replaced as a whole, so that nobody who looks one up waits for one that is being made.
+    collections: ArcSwap<BTreeMap<String, Collection>>,
+    /// Held while a collection or model is made or deleted, so that a name is taken once.
+    making: Mutex<()>,
     /// Last, so that it is given back after everything else is closed.
     _lock: Lock,
 }
@@ -77,7 +81,8 @@ impl Database {
             inner: Arc::new(Inner {
                 dir: dir.to_path_buf(),
                 table,
-                collections: Mutex::default(),
+                collections: ArcSwap::default(),
+                making: Mutex::default(),
                 _lock: lock,
             }),
         };
@@ -100,8 +105,8 @@ impl Database {
         settings: &CollectionSettings,
     ) -> Result<Collection> {
         check_name("collection", name)?;
-        let mut collections = self.collections_locked();
-        if collections.contains_key(name) {
+        let _one_at_a_time = self.making_locked();
+        if self.inner.collections.load().contains_key(name) {
             return Err(Error::Exists {
                 kind: "collection",
                 name: name.to_owned(),
@@ -112,7 +117,7 @@ impl Database {
         let folder = self.collections_dir().join(name);
         Collection::create(&folder, &Settings::new(settings, info), width, &self.inner.table)?;
         let collection = self.open_collection(name, &folder)?;
-        collections.insert(name.to_owned(), collection.clone());
+        self.change(|collections| collections.insert(name.to_owned(), collection.clone()));
         Ok(collection)
     }
 
@@ -121,12 +126,12 @@ impl Database {
     /// # Errors
     /// There is none.
     pub fn collection(&self, name: &str) -> Result<Collection> {
-        find(&self.collections_locked(), name)
+        find(&self.inner.collections.load(), name)
     }
 
     /// Every collection, by name.
     pub fn collections(&self) -> Vec<Collection> {
-        self.collections_locked().values().cloned().collect()
+        self.inner.collections.load().values().cloned().collect()
     }
 
     /// Deletes a collection and all its records for good. Handles on it refuse everything from
@@ -135,9 +140,9 @@ impl Database {
     /// # Errors
     /// There is none, or the disk does not answer.
     pub fn delete_collection(&self, name: &str) -> Result<()> {
-        let mut collections = self.collections_locked();
-        find(&collections, name)?.retire();
-        collections.remove(name);
+        let _one_at_a_time = self.making_locked();
+        find(&self.inner.collections.load(), name)?.retire();
+        self.change(|collections| collections.remove(name));
         Store::remove(&self.collections_dir().join(name), &self.inner.table)
     }
 
@@ -148,7 +153,7 @@ impl Database {
     /// A name that is not allowed, or a disk that does not answer.
     pub fn add_model(&self, name: &str, model: &Model) -> Result<String> {
         check_name("model", name)?;
-        let _one_at_a_time = self.collections_locked();
+        let _one_at_a_time = self.making_locked();
         let versions = self.versions(name)?;
         for &version in &versions {
             if Model::load(self.model_file(name, version))?.digest() == model.digest() {
@@ -178,9 +183,16 @@ impl Database {
         Ok(models.into_iter().map(|(name, version)| format!("{name}@{version}")).collect())
     }
 
-    fn collections_locked(&self) -> MutexGuard<'_, BTreeMap<String, Collection>> {
-        // The map is changed by single inserts and removes, so it is whole even after a panic.
-        self.inner.collections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn making_locked(&self) -> MutexGuard<'_, ()> {
+        // It guards names on disk, which are whole even after a panic.
+        self.inner.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the map of collections; whoever calls holds `making`.
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Collection>) -> T) {
+        let mut collections = BTreeMap::clone(&self.inner.collections.load());
+        change(&mut collections);
+        self.inner.collections.store(Arc::new(collections));
     }
 
     fn collections_dir(&self) -> PathBuf {
@@ -192,7 +204,7 @@ impl Database {
             let folder = self.collections_dir().join(&name);
             if Store::exists(&folder)? {
                 let collection = self.open_collection(&name, &folder)?;
-                self.collections_locked().insert(name, collection);
+                self.change(|collections| collections.insert(name, collection));
             } else {
                 tracing::warn!(%name, "removing a collection that was half made or half deleted");
                 Store::remove(&folder, &self.inner.table)?;
@@ -216,6 +228,8 @@ impl Database {
             }
             EncoderSpec::Hyperplanes { input, width, seed } => {
                 let (input, seed) = (*input, *seed);
+                // Refused now, and not when a folder for it is there already.
+                Hyperplanes::new(input, *width, seed)?;
                 (EncoderInfo::Hyperplanes { input, bits: width.bits(), seed }, *width)
             }
             EncoderSpec::Codes { width } => (EncoderInfo::Codes { bits: width.bits() }, *width),

@@ -29,8 +29,8 @@ const PARAGRAPHS: &[u8] = include_bytes!("../../data/paragraphs.jsonl");
 const QUERY_EVERY: usize = 9;
 /// Queries that are shown.
 const SHOWN: usize = 3;
-/// Hits of each that are shown.
-const HITS: usize = 8;
+/// Hits of each.
+const HITS: usize = 7;
 
 /// Train on the embedded sample, index it, search it, and show what comes back
 ///
@@ -73,9 +73,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let report = model.info().report.epochs.last();
     writeln!(
         out,
-        "A deep autoencoder learned {} codes without seeing a label: {} epochs, bit balance {:.2}, \
+        "An autoencoder learned {}-bit codes without seeing a label: {} epochs, bit balance {:.2}, \
          {:.1} s.",
-        args.bits,
+        args.bits.bits(),
         model.info().report.epochs.len(),
         report.map_or(0.0, |epoch| epoch.balance),
         start.elapsed().as_secs_f64()
@@ -94,9 +94,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
 
     let canvas = Canvas::detect(args.plain);
     let answers = ask(&sample, &collection)?;
-    for (query, answer) in
-        sample.queries.iter().zip(&answers).step_by(sample.queries.len() / SHOWN).take(SHOWN)
-    {
+    for shown in sample.varied_queries() {
+        let (query, answer) = (&sample.queries[shown], &answers[shown]);
         match &sample.data.inputs {
             Inputs::Images(_) => show_pictures(&mut out, canvas, &sample, *query, answer)?,
             _ => show_texts(&mut out, &sample, *query, answer)?,
@@ -104,14 +103,13 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     }
     show_codes(&mut out, canvas, &sample, &collection, &answers[0])?;
     compare(&mut out, &sample, &model, &args)?;
-    let (input, command) = match args.text {
-        true => ("data/paragraphs.jsonl", "notes.safetensors"),
-        false => ("data/digits-images.idx3-ubyte.gz", "digits.safetensors"),
-    };
     writeln!(out, "\nAll this took {:.1} s. Your turn:", start.elapsed().as_secs_f64())?;
-    writeln!(out, "  nearbit train {input} --model {command}")?;
     let other = if args.text { "nearbit demo" } else { "nearbit demo --text" };
     writeln!(out, "  {other}")?;
+    writeln!(
+        out,
+        "  nearbit train YOUR.jsonl --model m.safetensors      (also .npy, .csv, IDX, ...)"
+    )?;
     Ok(Exit::Done)
 }
 
@@ -145,6 +143,19 @@ impl Sample {
         Ok(Self { what, data, records, labels, rows, queries })
     }
 
+    /// A few queries with different labels, as places in `queries`.
+    fn varied_queries(&self) -> Vec<usize> {
+        let label = |place: &usize| &self.labels[self.queries[*place]];
+        let mut first_of_label: Vec<usize> = Vec::new();
+        for place in 0..self.queries.len() {
+            if first_of_label.iter().all(|first| label(first) != label(&place)) {
+                first_of_label.push(place);
+            }
+        }
+        let step = (first_of_label.len() / SHOWN).max(1);
+        first_of_label.into_iter().step_by(step).take(SHOWN).collect()
+    }
+
     /// The number of the row that is a record.
     fn row(&self, id: &RecordId) -> usize {
         self.data.ids.iter().position(|known| known == id.as_str()).unwrap_or(0)
@@ -156,8 +167,8 @@ impl Sample {
 }
 
 fn learn(sample: &Sample, args: &Args, console: &Console) -> Result<Model, Error> {
-    let preset = if args.text { Preset::Text } else { Preset::Image };
-    let options = TrainOptions { bits: args.bits, seed: args.seed, ..TrainOptions::preset(preset) };
+    let preset = TrainOptions::preset(if args.text { Preset::Text } else { Preset::Image });
+    let options = TrainOptions { bits: args.bits, seed: args.seed, ..preset };
     let bar = Training::new(console);
     train(&sample.data.inputs.select(&sample.rows), &options, &mut |progress| {
         bar.show(progress);
@@ -207,21 +218,29 @@ fn show_pictures(
     answer: &Answer,
 ) -> Result<(), Failure> {
     let Inputs::Images(images) = &sample.data.inputs else { return Ok(()) };
-    let hits: Vec<usize> = answer.hits.iter().map(|hit| sample.row(&hit.id)).collect();
     let picture = |row: usize| canvas.picture(images.row(row), images.height, images.width);
-    let pictures: Vec<_> = [query].iter().chain(&hits).map(|&row| picture(row)).collect();
-    for line in beside(&pictures, "  ") {
+    let width = 2 * images.width + 1;
+    let shown = (columns() / width).max(2) - 1;
+    let (mut pictures, mut below) =
+        (vec![picture(query)], vec![format!("query: a {}", sample.labels[query])]);
+    for hit in answer.hits.iter().take(shown) {
+        let row = sample.row(&hit.id);
+        let right = if sample.labels[row] == sample.labels[query] { "" } else { " (!)" };
+        pictures.push(picture(row));
+        below.push(format!("{} at {}{right}", sample.labels[row], bits(hit.distance)));
+    }
+    for line in beside(&pictures, " ") {
         writeln!(out, "{line}")?;
     }
-    let width = 2 * images.width + 2;
-    let mut line = format!("{:<width$}", format!("a {}: query", sample.labels[query]));
-    for (hit, &row) in answer.hits.iter().zip(&hits) {
-        let right = if sample.labels[row] == sample.labels[query] { "" } else { " (!)" };
-        let below = format!("{} at {} bits{right}", sample.labels[row], hit.distance);
-        line.push_str(&format!("{below:<width$}"));
-    }
-    writeln!(out, "{}\n", line.trim_end())?;
+    let below: String = below.iter().map(|text| format!("{text:<width$}")).collect();
+    writeln!(out, "{}\n", below.trim_end())?;
     Ok(())
+}
+
+/// The width of the terminal, as the shell tells it, or what every terminal has.
+fn columns() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    told.unwrap_or(80)
 }
 
 fn show_texts(
@@ -235,8 +254,11 @@ fn show_texts(
     let mut table = Table::new(["", "", ""]);
     for hit in answer.hits.iter().take(4) {
         let row = sample.row(&hit.id);
-        let bits = format!("  {} bits", hit.distance);
-        table.push([bits, sample.labels[row].clone(), shorten(&texts[row], 80)]);
+        table.push([
+            format!("  {}", bits(hit.distance)),
+            sample.labels[row].clone(),
+            shorten(&texts[row], 80),
+        ]);
     }
     table.write(out)?;
     writeln!(out)?;
@@ -257,8 +279,8 @@ fn show_codes(
     let far = sample.rows.iter().find(|&&row| sample.labels[row] != sample.labels[query]);
     let near = answer.hits.iter().take(3).map(|hit| sample.row(&hit.id));
     writeln!(out, "Their codes, a bit a cell, those that differ from the query's marked:\n")?;
-    let name = |row: usize| shorten(&sample.labels[row], 12);
-    writeln!(out, "{:<14}{}", format!("query: {}", name(query)), canvas.strip(&code, &code))?;
+    let name = |row: usize| shorten(&sample.labels[row], 13);
+    writeln!(out, "{:<14}{}", "query", canvas.strip(&code, &code))?;
     for row in near.chain(far.copied()) {
         let id = RecordId::new(sample.data.ids[row].clone())?;
         let records = collection.get(&[id])?;
@@ -266,13 +288,17 @@ fn show_codes(
         let Some(stored) = stored else { continue };
         let distance = stored.distance(&code);
         let strip = canvas.strip(stored, &code);
-        writeln!(out, "{:<14}{strip}  {distance} bits differ", name(row))?;
+        writeln!(out, "{:<14}{strip}  {} differ", name(row), bits(distance))?;
         if canvas == Canvas::Plain && distance > 0 {
             writeln!(out, "{:<14}{}", "", Canvas::marks(stored, &code))?;
         }
     }
     writeln!(out)?;
     Ok(())
+}
+
+fn bits(count: u32) -> String {
+    if count == 1 { "1 bit".to_owned() } else { format!("{count} bits") }
 }
 
 /// Precision@10 beside codes without a network.
@@ -290,7 +316,11 @@ fn compare(
         (sample.labels_of(&sample.rows), sample.labels_of(&sample.queries));
     let report = evaluate(
         Side { codes: &row_codes, features: Some(&row_features), labels: Some(&row_labels) },
-        Side { codes: &asked_codes, features: Some(&asked_features), labels: Some(&asked_labels) },
+        Some(Side {
+            codes: &asked_codes,
+            features: Some(&asked_features),
+            labels: Some(&asked_labels),
+        }),
         &Options {
             measures: Measures { precision_at: vec![10], ..Measures::default() },
             baselines: vec![Baseline::Itq, Baseline::Lsh],
@@ -303,12 +333,12 @@ fn compare(
     };
     writeln!(out, "Of the 10 nearest records, how many bear the query's label (precision@10)?\n")?;
     let mut table = Table::new(["codes", "bits", "precision@10"]);
-    let bits = args.bits.bits().to_string();
+    let width = args.bits.bits().to_string();
     let itq = report.baselines.get(&Baseline::Itq);
     let lsh = report.baselines.get(&Baseline::Lsh);
-    table.push(["nearbit: learned".into(), bits.clone(), precision(Some(&report.metrics))]);
-    table.push(["ITQ: rotated principal components".into(), bits.clone(), precision(itq)]);
-    table.push(["LSH: random hyperplanes".into(), bits, precision(lsh)]);
+    table.push(["nearbit: learned".into(), width.clone(), precision(Some(&report.metrics))]);
+    table.push(["ITQ: rotated principal components".into(), width.clone(), precision(itq)]);
+    table.push(["LSH: random hyperplanes".into(), width, precision(lsh)]);
     table.push([
         "no codes: the floats themselves".into(),
         "-".into(),

@@ -34,9 +34,9 @@ pub struct Args {
     /// The records to be found
     #[arg(long, value_name = "FILE")]
     database: PathBuf,
-    /// The records to ask with
+    /// The records to ask with [default: each of the database, which is itself left out]
     #[arg(long, value_name = "FILE")]
-    queries: PathBuf,
+    queries: Option<PathBuf>,
     /// The ks of precision@k
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "100")]
     k: Vec<usize>,
@@ -63,7 +63,7 @@ pub struct Args {
     #[command(flatten)]
     labels: Labels,
     /// The second file of the queries, as --labels is that of the database
-    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    #[arg(long, value_name = "FILE", help_heading = "Labels", requires = "queries")]
     query_labels: Option<PathBuf>,
 }
 
@@ -134,21 +134,25 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let options = args.options()?;
     let model = Model::load(&args.model)?;
     let database = Loaded::new(&args, &model, &args.database, args.labels.labels.as_deref())?;
-    let queries = Loaded::new(&args, &model, &args.queries, args.query_labels.as_deref())?;
-    let labelled = database.data.labels.is_some() && queries.data.labels.is_some();
+    let queries = match &args.queries {
+        Some(path) => Some(Loaded::new(&args, &model, path, args.query_labels.as_deref())?),
+        None => None,
+    };
+    let asking = queries.as_ref().unwrap_or(&database);
+    let labelled = database.data.labels.is_some() && asking.data.labels.is_some();
+    if !labelled && args.labels_only {
+        return Err(Failure::usage("--labels-only needs labels on both sides"));
+    }
     if !labelled {
         console.note(
             "without labels there is neither precision nor mAP: name their field with \
              --label-field, or files with --labels and --query-labels",
         );
     }
-    if !labelled && args.labels_only {
-        return Err(Failure::usage("--labels-only needs labels on both sides"));
-    }
     console.note(format!(
         "judging {} by {} queries in {} records",
         model.width(),
-        queries.codes.len(),
+        asking.codes.len(),
         database.codes.len()
     ));
     // Labels of one side only answer no question.
@@ -156,7 +160,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         let side: Side<'_> = Loaded::side(loaded);
         Side { labels: side.labels.filter(|_| labelled), ..side }
     };
-    let report = evaluate(side(&database), side(&queries), &options)?;
+    let report = evaluate(side(&database), queries.as_ref().map(side), &options)?;
     if console.is_table() {
         table(&report, console)?;
     } else {

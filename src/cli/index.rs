@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nearbit::formats::{BitOrder, Origin, ReadOptions, Row, SourceKind, open};
+use nearbit::formats::{BitOrder, Origin, Place, ReadOptions, Row, SourceKind, open};
 use nearbit::{Collection, Error, InputKind, NewRecord, RecordId, Source, Width};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::{Labels, Order, Reading};
 use super::output::Fields;
-use super::place::{InCollection, input_kind, source_kind, width};
+use super::place::{InCollection, source_kind, width};
 use super::progress;
 
 /// A group is written and synced together once it has so many records, or so many bytes.
@@ -65,12 +65,11 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     if args.labels.labels.is_some() && args.inputs.len() > 1 {
         return Err(Failure::usage("--labels belongs to one input, got several"));
     }
-    let (database, collection) = args.place.open()?;
-    let input = input_kind(&database, &collection)?;
+    let (_database, collection) = args.place.open()?;
+    let input = collection.input();
     let source = wanted(&args, &collection, input)?;
     let mut indexing = Indexing {
         collection: &collection,
-        input,
         dry_run: args.dry_run,
         resume: args.resume,
         rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
@@ -150,7 +149,6 @@ fn wanted(
 /// Reads rows, checks them, writes them in groups.
 struct Indexing<'a> {
     collection: &'a Collection,
-    input: Option<InputKind>,
     dry_run: bool,
     resume: bool,
     rejects: Option<Rejects>,
@@ -171,7 +169,7 @@ struct Counts {
 struct Group {
     records: Vec<NewRecord>,
     /// Where each stands in its file.
-    places: Vec<String>,
+    places: Vec<Place>,
     ids: HashSet<RecordId>,
     bytes: usize,
 }
@@ -191,20 +189,19 @@ impl Indexing<'_> {
             let row = row?;
             *next_row = row.number + 1;
             self.counts.rows += 1;
-            let (number, place) = (row.number, row.place.to_string());
-            let added = self.checked(row).and_then(|record| match record.id.clone() {
-                Some(id) => Ok(Some((id, record))),
-                None => Err(Error::invalid(&place, "expected an id")),
+            let Row { number, place, record } = row;
+            let checked = record.and_then(|record| match self.collection.check(&record) {
+                Ok(()) => Ok(record),
+                Err(error) => Err(error.within(&format!("{place}: "))),
             });
-            match added {
-                Ok(Some((id, record))) => {
+            match checked {
+                Ok(record) => {
                     // Within a group an id may stand once; the later row replaces the earlier.
-                    if self.group.ids.contains(&id) {
+                    if record.id.as_ref().is_some_and(|id| self.group.ids.contains(id)) {
                         self.write()?;
                     }
-                    self.group.push(id, record, place);
+                    self.group.push(record, place);
                 }
-                Ok(None) => self.counts.skipped += 1,
                 Err(error) => self.reject(number, &place, error)?,
             }
             if self.group.records.len() >= GROUP_RECORDS || self.group.bytes >= GROUP_BYTES {
@@ -220,33 +217,8 @@ impl Indexing<'_> {
         Ok(())
     }
 
-    /// The record of a row that the collection can take.
-    fn checked(&self, row: Row) -> Result<NewRecord, Error> {
-        let record = row.record?;
-        let got = match &record.source {
-            Some(Source::Text(_)) => InputKind::Text,
-            Some(Source::Vector(vector)) => InputKind::Vector { dim: vector.len() },
-            Some(Source::Image(image)) => {
-                InputKind::Image { height: image.height, width: image.width }
-            }
-            Some(Source::Code(_)) | None => return Ok(record),
-        };
-        let name = self.collection.name();
-        match self.input {
-            Some(input) if input == got => Ok(record),
-            Some(input) => {
-                let message = format!("collection {name:?} takes {input}, got {got}");
-                Err(Error::invalid(row.place.to_string(), message))
-            }
-            None => {
-                let message = format!("collection {name:?} takes codes, got {got}");
-                Err(Error::invalid(row.place.to_string(), message))
-            }
-        }
-    }
-
     /// Sets a bad row aside, or gives up where there is no place for it.
-    fn reject(&mut self, number: u64, place: &str, error: Error) -> Result<(), Failure> {
+    fn reject(&mut self, number: u64, place: &Place, error: Error) -> Result<(), Failure> {
         match &mut self.rejects {
             Some(rejects) => rejects.push(number, place, &error),
             None => Err(match error {
@@ -285,21 +257,21 @@ impl Indexing<'_> {
 }
 
 impl Group {
-    fn push(&mut self, id: RecordId, record: NewRecord, place: String) {
+    fn push(&mut self, record: NewRecord, place: Place) {
         self.bytes += match &record.source {
             Some(Source::Text(text)) => text.len(),
             Some(Source::Vector(vector)) => 4 * vector.len(),
             Some(Source::Image(image)) => image.pixels.len(),
             Some(Source::Code(_)) | None => 64,
         };
-        self.ids.insert(id);
+        self.ids.extend(record.id.clone());
         self.records.push(record);
         self.places.push(place);
     }
 }
 
 /// An error of a group, `records[3].vector`, as an error of a file, `x.jsonl:4: vector`.
-fn relocated(error: Error, places: &[String]) -> Error {
+fn relocated(error: Error, places: &[Place]) -> Error {
     let Error::Invalid { place, message } = error else { return error };
     let split = place.strip_prefix("records[").and_then(|rest| rest.split_once(']'));
     let found = split.and_then(|(i, field)| Some((places.get(i.parse::<usize>().ok()?)?, field)));
@@ -324,9 +296,9 @@ impl Rejects {
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), count: 0 })
     }
 
-    fn push(&mut self, row: u64, place: &str, error: &Error) -> Result<(), Failure> {
+    fn push(&mut self, row: u64, place: &Place, error: &Error) -> Result<(), Failure> {
         self.count += 1;
-        let line = json!({ "row": row, "place": place, "error": error.to_string() });
+        let line = json!({ "row": row, "place": place.to_string(), "error": error.to_string() });
         Ok(writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))?)
     }
 

@@ -18,6 +18,8 @@ mod output;
 mod place;
 mod progress;
 mod search;
+#[cfg(feature = "server")]
+mod serve;
 mod stats;
 mod train;
 
@@ -60,6 +62,8 @@ enum Command {
     Delete(delete::Args),
     Eval(eval::Args),
     Stats(stats::Args),
+    #[cfg(feature = "server")]
+    Serve(serve::Args),
 }
 
 /// Parses, runs, prints the error, chooses the exit code.
@@ -83,12 +87,16 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Delete(args) => delete::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(args, console),
     }
 }
 
-/// Warnings of the library are shown; `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
+/// Warnings of the library are shown, and not what sled says, as the store says it better;
+/// `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sled=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

@@ -95,6 +95,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => match number.as_f64() {
+            Some(x) if number.is_f64() && x.abs() < 0.01 => format!("{x:.6}"),
             Some(x) if number.is_f64() => format!("{x:.4}"),
             _ => number.to_string(),
         },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nearbit::formats::{SourceKind, nearest_name};
-use nearbit::{Collection, Database, EncoderInfo, Error, InputKind, Width};
+use nearbit::{Collection, Database, Error, InputKind, Width};
 
 use super::exit::Failure;
 
@@ -64,18 +64,6 @@ pub fn find(database: &Database, name: &str) -> Result<Collection, Failure> {
             }
             (error, _) => error.into(),
         }
-    })
-}
-
-/// What the encoder of a collection takes; `None` where records bring their codes.
-pub fn input_kind(
-    database: &Database,
-    collection: &Collection,
-) -> Result<Option<InputKind>, Failure> {
-    Ok(match collection.info().encoder {
-        EncoderInfo::Model { name, .. } => Some(database.model(&name)?.input()),
-        EncoderInfo::Hyperplanes { input, .. } => Some(input),
-        EncoderInfo::Codes { .. } => None,
     })
 }
 

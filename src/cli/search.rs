@@ -16,7 +16,7 @@ use super::console::{Console, Stream};
 use super::exit::{Exit, Failure};
 use super::input::{Order, Reading};
 use super::output::{Fields, Table, shorten};
-use super::place::{InCollection, input_kind, source_kind};
+use super::place::{InCollection, source_kind};
 
 /// Queries that are answered together.
 const BATCH: usize = 256;
@@ -112,7 +112,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         })?),
         None => None,
     };
-    let (database, collection) = args.place.open()?;
+    let (_database, collection) = args.place.open()?;
     let mut answers = Answers {
         collection: &collection,
         console,
@@ -122,7 +122,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     };
     if let Some(path) = &args.input {
         let bit_order: BitOrder = args.bit_order.into();
-        let source = match input_kind(&database, &collection)? {
+        let source = match collection.input() {
             Some(input) if args.reading.code_field.is_none() => source_kind(input),
             _ => Some(SourceKind::Code { width: collection.width(), bit_order }),
         };

@@ -86,9 +86,21 @@ struct Network {
     /// Stop after so many epochs without a better validation loss
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
-    /// Do without the neighbour graph: a plain autoencoder
-    #[arg(long)]
-    no_neighbours: bool,
+    /// Weight of giving back the row's own features
+    #[arg(long, value_name = "X")]
+    reconstruction: Option<f64>,
+    /// Neighbours of a row in the graph of the training rows; 0 trains a plain autoencoder
+    #[arg(long, value_name = "N")]
+    neighbours: Option<usize>,
+    /// Steps of the random walk that leads from a row to the one it is paired with
+    #[arg(long, value_name = "N")]
+    walk: Option<usize>,
+    /// Weight of bringing the codes of a pair together
+    #[arg(long, value_name = "X")]
+    contrast: Option<f64>,
+    /// Smaller looks harder at the nearest wrong pairs
+    #[arg(long, value_name = "X")]
+    temperature: Option<f64>,
     /// The most words of a text model
     #[arg(long, value_name = "WORDS")]
     vocabulary: Option<usize>,
@@ -147,7 +159,6 @@ impl Args {
             checkpoint: self.checkpoint.clone(),
             ..TrainOptions::preset(preset)
         };
-        let Network { no_neighbours, .. } = self.network;
         let given = &self.network;
         options.epochs = given.epochs.or(options.epochs);
         set(&mut options.batch, given.batch);
@@ -166,10 +177,18 @@ impl Args {
         set(&mut options.binarize, given.binarize);
         set(&mut options.validation, given.validation);
         options.patience = given.patience.or(options.patience);
-        if no_neighbours {
+        if given.neighbours == Some(0) {
+            // Then the reconstruction is all there is to learn from.
             options.neighbours = None;
             options.reconstruction = 1.0;
         }
+        if let Some(neighbours) = &mut options.neighbours {
+            set(&mut neighbours.count, given.neighbours);
+            neighbours.walk = given.walk.or(neighbours.walk);
+            set(&mut neighbours.contrast, given.contrast);
+            set(&mut neighbours.temperature, given.temperature);
+        }
+        set(&mut options.reconstruction, given.reconstruction);
         set(&mut options.features.text.vocabulary, given.vocabulary);
         options
     }

@@ -109,21 +109,23 @@ pub struct Truth<'a> {
 }
 
 /// Ranks `database` by distance from each query and takes the means of all `measures` that the
-/// truth allows.
+/// truth allows. Without queries, each code of the database asks for the others.
 ///
 /// # Errors
 /// No queries, codes of two widths, or a truth for another number of rows or queries.
 pub fn measure(
     database: &Codes,
-    queries: &Codes,
+    queries: Option<&Codes>,
     truth: Truth<'_>,
     measures: &Measures,
 ) -> Result<Metrics> {
-    check(database, queries, truth)?;
-    let each: Vec<Metrics> = (0..queries.len())
+    let asked = queries.unwrap_or(database);
+    check(database, asked, truth)?;
+    let each: Vec<Metrics> = (0..asked.len())
         .into_par_iter()
         .map(|query| {
-            let ranking = Ranking::new(database, queries.row(query));
+            let left_out = queries.is_none().then_some(query);
+            let ranking = Ranking::new(database, asked.row(query), left_out);
             let many_ties = database.width().bits() <= MANY_TIES_BITS;
             let mut metrics = Metrics::default();
             if let Some(labels) = truth.labels {
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
     use crate::code::Width;
     use crate::input::{Features, Matrix};
-    use crate::numeric::nearest_rows;
+    use crate::numeric::{nearest_other_rows, nearest_rows};
 
     fn strings(labels: &[u32]) -> Vec<String> {
         labels.iter().map(|label| format!("label {label}")).collect()
@@ -268,8 +270,10 @@ mod tests {
     ) -> Vec<(String, f64)> {
         let mut sums: Vec<(String, f64)> = Vec::new();
         for query in 0..queries.len() {
+            let others = std::ptr::eq(database, queries);
             let far = |row: usize| database.get(row).distance(&queries.get(query)) as usize;
-            let mut order: Vec<usize> = (0..database.len()).collect();
+            let mut order: Vec<usize> =
+                (0..database.len()).filter(|&row| !(others && row == query)).collect();
             order.sort_by_key(|&row| (far(row), row));
             let good: Vec<bool> =
                 order.iter().map(|&row| labels.0[row] == labels.1[query]).collect();
@@ -283,9 +287,10 @@ mod tests {
                 .map(|i| hits(&good[..=i]) / (i + 1) as f64)
                 .collect();
             values.push(("map", at_hits.iter().sum::<f64>() / at_hits.len().max(1) as f64));
-            let ball: Vec<bool> = (0..database.len())
-                .filter(|&row| far(row) <= 1)
-                .map(|row| labels.0[row] == labels.1[query])
+            let ball: Vec<bool> = order
+                .iter()
+                .filter(|&&row| far(row) <= 1)
+                .map(|&row| labels.0[row] == labels.1[query])
                 .collect();
             values.push(("precision_radius_1", hits(&ball) / ball.len().max(1) as f64));
             values.push(("empty_radius_1", f64::from(u8::from(ball.is_empty()))));
@@ -324,16 +329,22 @@ mod tests {
                 let values = (0..rows * 6).map(|_| rng.random_range(-1.0..1.0)).collect();
                 Features::Dense(Matrix::new(rows, 6, values))
             };
-            let neighbours = nearest_rows(&random(150), &random(20), 9).unwrap();
-            let labels = Labels::new(&strings(&rows), &strings(&asked));
-            let truth = Truth { labels: Some(&labels), neighbours: Some(&neighbours) };
-            let found = measure(&database, &queries, truth, &measures).unwrap();
-            let expected = naive(&database, &queries, (&rows, &asked), &neighbours);
-            assert_eq!(found.iter().count(), expected.len());
-            for ((name, value), (expected_name, expected)) in found.iter().zip(&expected) {
-                assert_eq!(name, expected_name);
-                assert!((value - expected).abs() < 1e-12, "{name}: {value}, expected {expected}");
-            }
+            let (features, asked_features) = (random(150), random(20));
+            let check = |queries: Option<&Codes>, asked: &[u32], neighbours: &Neighbours| {
+                let labels = Labels::new(&strings(&rows), &strings(asked));
+                let truth = Truth { labels: Some(&labels), neighbours: Some(neighbours) };
+                let found = measure(&database, queries, truth, &measures).unwrap();
+                let queries = queries.unwrap_or(&database);
+                let expected = naive(&database, queries, (&rows, asked), neighbours);
+                assert_eq!(found.iter().count(), expected.len());
+                for ((name, value), (expected_name, expected)) in found.iter().zip(&expected) {
+                    assert_eq!(name, expected_name);
+                    assert!((value - expected).abs() < 1e-12, "{name}: {value}, not {expected}");
+                }
+            };
+            let neighbours = nearest_rows(&features, &asked_features, 9).unwrap();
+            check(Some(&queries), &asked, &neighbours);
+            check(None, &rows, &nearest_other_rows(&features, 9).unwrap());
         }
     }
 
@@ -347,7 +358,7 @@ mod tests {
         queries.push_words(&[0]).unwrap();
         let truth = Truth { labels: Some(&labels), neighbours: None };
         let measures = Measures { precision_at: vec![2], map_at: Some(3), ..Measures::default() };
-        let found = measure(&database, &queries, truth, &measures).unwrap();
+        let found = measure(&database, Some(&queries), truth, &measures).unwrap();
         assert_eq!(found.get("precision@2"), Some(0.5));
         assert_eq!(found.get("precision@2_any_order"), Some(0.25));
         assert_eq!(found.get("map@3"), Some(1.0));
@@ -372,7 +383,7 @@ mod tests {
         let (none, mut one) = (Codes::new(width), Codes::new(width));
         one.push_words(&[0]).unwrap();
         let error = |database: &Codes, queries: &Codes, truth| {
-            measure(database, queries, truth, &Measures::default()).unwrap_err().to_string()
+            measure(database, Some(queries), truth, &Measures::default()).unwrap_err().to_string()
         };
         let labels = Labels::new(&strings(&[1, 2]), &strings(&[1]));
         let truth = Truth { labels: Some(&labels), neighbours: None };

@@ -22,7 +22,7 @@ pub use ranking::{Ranking, average_precision, precision, recall};
 use crate::code::Codes;
 use crate::error::{Error, Result};
 use crate::input::Features;
-use crate::numeric::nearest_rows;
+use crate::numeric::{nearest_other_rows, nearest_rows};
 
 /// One side of an evaluation, the database or the queries; row i of each part is the same record.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,8 @@ pub struct Judged {
     pub health: Health,
 }
 
-/// Evaluates codes beside baselines of the same width.
+/// Evaluates codes beside baselines of the same width. Without queries, each record of the database
+/// asks for the others.
 ///
 /// The baselines learn from the features of the database, as the model does, and never see a label.
 ///
@@ -94,7 +95,7 @@ pub struct Judged {
 /// let database = Side { codes: &rows, features: None, labels: Some(&labels) };
 /// let query = Codes::from_bytes(width, &[0x03])?;
 /// let queries = Side { codes: &query, features: None, labels: Some(&labels[..1]) };
-/// let report = evaluate(database, queries, &Options::default())?;
+/// let report = evaluate(database, Some(queries), &Options::default())?;
 /// assert_eq!(report.metrics.get("map"), Some(1.0));
 /// # Ok::<(), nearbit::Error>(())
 /// ```
@@ -102,22 +103,31 @@ pub struct Judged {
 /// # Errors
 /// Labels or features on one side only, parts of different lengths, no queries, codes of two
 /// widths, features that cannot be compared.
-pub fn evaluate(database: Side<'_>, queries: Side<'_>, options: &Options) -> Result<Report> {
+pub fn evaluate(
+    database: Side<'_>,
+    queries: Option<Side<'_>>,
+    options: &Options,
+) -> Result<Report> {
     let measures = &options.measures;
-    let labels = both("labels", database.labels, queries.labels)?;
+    let asked = queries.unwrap_or(database);
+    let labels = both("labels", database.labels, asked.labels)?;
     let labels = labels.map(|(database, queries)| Labels::new(database, queries));
-    let features = both("features", database.features, queries.features)?;
+    let features = both("features", database.features, asked.features)?;
     let neighbours = match features {
         None => None,
-        Some((rows, asked)) => {
+        Some((rows, asked_rows)) => {
             check_features("database", rows, database.codes)?;
-            check_features("queries", asked, queries.codes)?;
+            check_features("queries", asked_rows, asked.codes)?;
             let k = measures.precision_at.iter().fold(measures.recall_of, |a, &b| a.max(b));
-            Some(nearest_rows(rows, asked, k)?)
+            Some(match queries {
+                Some(_) => nearest_rows(rows, asked_rows, k)?,
+                None => nearest_other_rows(rows, k)?,
+            })
         }
     };
     let truth = Truth { labels: labels.as_ref(), neighbours: neighbours.as_ref() };
-    let metrics = measure(database.codes, queries.codes, truth, measures)?;
+    let query_codes = queries.map(|queries| queries.codes);
+    let metrics = measure(database.codes, query_codes, truth, measures)?;
     let exact = match (&neighbours, &labels) {
         (Some(neighbours), Some(labels)) => {
             Some(measure_exact(neighbours, labels, &measures.precision_at)?)
@@ -126,14 +136,16 @@ pub fn evaluate(database: Side<'_>, queries: Side<'_>, options: &Options) -> Res
     };
     let (mut baselines, mut left_out) = (BTreeMap::new(), BTreeMap::new());
     for &baseline in &options.baselines {
-        let Some((rows, asked)) = features else {
+        let Some((rows, asked_rows)) = features else {
             left_out.insert(baseline, "there are no features to learn from".to_owned());
             continue;
         };
         match LinearHash::fit(baseline, rows, database.codes.width(), options.seed) {
             Ok(hash) => {
-                let (rows, asked) = (hash.encode(rows)?, hash.encode(asked)?);
-                baselines.insert(baseline, measure(&rows, &asked, truth, measures)?);
+                let codes = hash.encode(rows)?;
+                let query_codes = queries.map(|_| hash.encode(asked_rows)).transpose()?;
+                let metrics = measure(&codes, query_codes.as_ref(), truth, measures)?;
+                baselines.insert(baseline, metrics);
             }
             Err(error) => {
                 left_out.insert(baseline, error.to_string());
@@ -143,7 +155,7 @@ pub fn evaluate(database: Side<'_>, queries: Side<'_>, options: &Options) -> Res
     let model = Judged {
         bits: database.codes.width().bits(),
         database: database.codes.len(),
-        queries: queries.codes.len(),
+        queries: asked.codes.len(),
         health: Health::of(database.codes, options.seed),
     };
     Ok(Report { model, baselines, left_out, exact, metrics })
@@ -196,7 +208,7 @@ mod tests {
         let database = Side { codes: &codes, features: Some(&rows), labels: Some(&row_labels) };
         let queries =
             Side { codes: &asked_codes, features: Some(&asked), labels: Some(&asked_labels) };
-        let report = evaluate(database, queries, &Options::default()).unwrap();
+        let report = evaluate(database, Some(queries), &Options::default()).unwrap();
         assert_eq!(report.metrics, report.baselines[&Baseline::Itq]);
         assert_eq!(report.baselines.len(), 4);
         let exact = report.exact.as_ref().and_then(|exact| exact.get("precision@100")).unwrap();
@@ -208,7 +220,7 @@ mod tests {
         assert_eq!(json["baselines"]["itq"]["map"], map);
         assert_eq!(json["model"]["bits"], 12);
         assert_eq!(json["model"]["health"]["ones"].as_array().unwrap().len(), 12);
-        assert_eq!(report, evaluate(database, queries, &Options::default()).unwrap());
+        assert_eq!(report, evaluate(database, Some(queries), &Options::default()).unwrap());
     }
 
     #[test]
@@ -216,15 +228,31 @@ mod tests {
         let (rows, labels) = clusters(60, 4);
         let codes = Codes::from_bytes(Width::new(16).unwrap(), &[0; 120]).unwrap();
         let side = Side { codes: &codes, features: Some(&rows), labels: Some(&labels) };
-        let report = evaluate(side, side, &Options::default()).unwrap();
+        let report = evaluate(side, Some(side), &Options::default()).unwrap();
         let left_out: Vec<&str> = report.left_out.keys().map(|baseline| baseline.name()).collect();
         assert_eq!(left_out, ["sign", "pca", "itq"]);
         assert!(report.left_out[&Baseline::Itq].contains("at most the 12 columns, got 16"));
         assert!(report.baselines.contains_key(&Baseline::Lsh));
         let side = Side { features: None, ..side };
-        let report = evaluate(side, side, &Options::default()).unwrap();
+        let report = evaluate(side, Some(side), &Options::default()).unwrap();
         assert_eq!((report.left_out.len(), report.exact), (4, None));
         assert_eq!(report.metrics.get("recall@10"), None);
+    }
+
+    #[test]
+    fn without_queries_no_record_finds_itself() {
+        // Two labels, each borne by one of two records with the same code and the same direction.
+        let features = Features::Dense(Matrix::new(2, 2, vec![1.0, 0.5, 2.0, 1.0]));
+        let labels = ["a", "b"].map(String::from);
+        let codes = Codes::from_bytes(Width::new(8).unwrap(), &[7, 7]).unwrap();
+        let side = Side { codes: &codes, features: Some(&features), labels: Some(&labels) };
+        let options = Options { baselines: vec![Baseline::Lsh], ..Options::default() };
+        let report = evaluate(side, None, &options).unwrap();
+        assert_eq!(report.metrics.get("precision@100"), Some(0.0));
+        assert_eq!(report.metrics.get("recall@10"), Some(1.0));
+        assert_eq!(report.baselines[&Baseline::Lsh].get("map"), Some(0.0));
+        assert_eq!(report.exact.unwrap().get("precision@100"), Some(0.0));
+        assert_eq!(report.model.queries, 2);
     }
 
     #[test]
@@ -233,7 +261,7 @@ mod tests {
         let codes = Codes::from_bytes(Width::new(8).unwrap(), &[0; 6]).unwrap();
         let side = Side { codes: &codes, features: Some(&rows), labels: Some(&labels) };
         let error = |database, queries| {
-            evaluate(database, queries, &Options::default()).unwrap_err().to_string()
+            evaluate(database, Some(queries), &Options::default()).unwrap_err().to_string()
         };
         let unlabelled = Side { labels: None, ..side };
         assert!(error(side, unlabelled).starts_with("queries: expected labels, as on the other"));

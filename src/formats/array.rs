@@ -207,8 +207,8 @@ fn row_kind(array: &Array, wanted: Option<SourceKind>) -> Result<RowKind, String
             width.bytes()
         )),
         ([_], None) if !numbers.is_float() => Err(format!(
-            "rows of {number} may be codes or vectors; say which: --bits N for codes, or save \
-             vectors as float32"
+            "rows of {number} may be vectors or codes: save vectors as float32 or name \
+             --preset vector; codes go into a collection made with --codes"
         )),
         ([_], _) => Ok(RowKind::Vector),
         (shape, _) => Err(format!(

@@ -59,7 +59,9 @@ fn layout(options: &ReadOptions, object: &Object) -> Result<Layout> {
         None if has(text) => (text, SourceKind::Text),
         None if has(vector) => (vector, SourceKind::Vector),
         None if has(code) => {
-            return Err(bad_row("rows hold codes, whose width must be given: --bits N"));
+            return Err(bad_row(
+                "the rows hold codes, which go into a collection made with --codes",
+            ));
         }
         None => (text, SourceKind::Text),
     };

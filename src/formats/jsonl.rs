@@ -73,7 +73,7 @@ fn parse(text: &[u8]) -> Result<Object> {
         // serde_json counts lines within what it was given, which is one.
         let reason = reason.split(" at line ").next().unwrap_or_default();
         let column = error.column();
-        bad_row(format!("expected a JSON object, got {reason} at column {column}"))
+        bad_row(format!("expected a JSON object: {reason} at column {column}"))
     })
 }
 

@@ -1,6 +1,6 @@
 //! Readers and writers of other people's files.
 //!
-//! A file is rows; a row becomes a [`NewRecord`]: an id, a source (text, vector, picture or code)
+//! A file is rows; a row becomes a [`NewRecord`](crate::NewRecord): an id, a source (text, vector, picture or code)
 //! and a payload. [`open`] finds the format by content and ending and streams the rows; [`load`]
 //! collects them for an encoder.
 //!
@@ -47,9 +47,6 @@ pub use fields::nearest_name;
 pub use rows::{Place, Row, Rows, open};
 pub use source::Progress;
 pub use write::{Element, NpyWriter};
-
-#[cfg(doc)]
-use crate::record::NewRecord;
 
 /// The most bytes that a row may have in its file: a line, a vector, a picture, a text.
 pub const MAX_ROW_BYTES: usize = 16 << 20;

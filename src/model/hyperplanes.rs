@@ -15,7 +15,7 @@
 //! there on is sums, products, quotients and square roots in a fixed order, which IEEE 754 rounds
 //! alike on every machine; no call of a library whose last digit differs. One seed gives one
 //! encoder for ever, and the first bits of a wider code are the narrower code. Tests pin the bytes.
-//! Whoever must change them, or the words of a text, counts [`GENERATOR`] up.
+//! Whoever must change them, or the words of a text, counts `GENERATOR` up.
 
 use serde::{Deserialize, Serialize};
 

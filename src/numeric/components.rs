@@ -9,9 +9,8 @@
 //! formed: one pass over the rows gives G Q.
 
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
-use rayon::prelude::*;
 
-use super::BLOCK_ROWS;
+use super::blocks::sum_over_blocks;
 use super::gaussian::gaussian;
 use super::projection::{Block, Projection, column_means};
 use crate::error::{Error, Result};
@@ -25,8 +24,6 @@ const TOLERANCE: f64 = 1e-4;
 const MAX_PASSES: usize = 30;
 /// The steps after which an eigenvalue decomposition is given up; it takes a few a column.
 const MAX_SWEEPS: usize = 100_000;
-/// Blocks whose sums are held at a time.
-const BLOCKS_AT_ONCE: usize = 16;
 
 /// Orthonormal directions, those of greatest variation first.
 #[derive(Clone, PartialEq, Debug)]
@@ -120,25 +117,12 @@ fn gram_times(rows: &Features, mean: &[f32], basis: &DMatrix<f64>) -> DMatrix<f6
     let (cols, width) = basis.shape();
     // nalgebra stands column after column: the transpose of what a block wants.
     let basis: Vec<f32> = basis.transpose().iter().map(|&v| v as f32).collect();
-    let mut sum = vec![0.0; cols * width];
-    let starts: Vec<usize> = (0..rows.rows()).step_by(BLOCK_ROWS).collect();
-    for starts in starts.chunks(BLOCKS_AT_ONCE) {
-        let parts: Vec<Vec<f32>> = starts
-            .par_iter()
-            .map(|&start| {
-                let end = (start + BLOCK_ROWS).min(rows.rows());
-                let block = Block::of(rows, mean, start, end);
-                let mut coordinates = vec![0.0; (end - start) * width];
-                block.times_into(&basis, width, &mut coordinates);
-                let mut part = vec![0.0; cols * width];
-                block.transpose_times_into(&coordinates, width, &mut part);
-                part
-            })
-            .collect();
-        for part in parts {
-            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += f64::from(value));
-        }
-    }
+    let sum = sum_over_blocks(rows.rows(), cols * width, |range, out| {
+        let block = Block::of(rows, mean, range);
+        let mut coordinates = vec![0.0; block.rows() * width];
+        block.times_into(&basis, width, &mut coordinates);
+        block.transpose_times_into(&coordinates, width, out);
+    });
     DMatrix::from_row_slice(cols, width, &sum)
 }
 
@@ -149,6 +133,9 @@ fn gram_times(rows: &Features, mean: &[f32], basis: &DMatrix<f64>) -> DMatrix<f6
 /// Columns that nearly depend on one another are left to Householder's slower way.
 pub(crate) fn orthonormal(a: DMatrix<f64>) -> DMatrix<f64> {
     let mut q = a;
+    if q.is_empty() {
+        return q;
+    }
     for _ in 0..2 {
         let factor = Cholesky::new(q.transpose() * &q).map(|cholesky| cholesky.unpack());
         let inverse = factor.and_then(|factor| {
@@ -184,13 +171,18 @@ mod tests {
     use super::*;
     use crate::input::Sparse;
 
-    /// Rows that vary mostly along a few directions, each half as much as the one before.
+    /// Rows that vary most along a few directions.
     fn rows(count: usize, cols: usize, seed: u64) -> Matrix {
+        decaying(count, cols, 0.8, seed)
+    }
+
+    /// Rows that vary along each direction `decay` times as much as along the one before.
+    fn decaying(count: usize, cols: usize, decay: f32, seed: u64) -> Matrix {
         let mut noise = gaussian(count, cols, seed);
         for i in 0..count {
             let row = noise.row_mut(i);
             for (j, value) in row.iter_mut().enumerate() {
-                *value = *value * 0.8f32.powi(j as i32) + 3.0;
+                *value = *value * decay.powi(j as i32) + 3.0;
             }
             // Mix the columns, so that no direction is an axis.
             for j in 1..cols {
@@ -206,12 +198,14 @@ mod tests {
         Features::Sparse(sparse)
     }
 
+    fn centred(rows: &Matrix, mean: &[f32]) -> DMatrix<f64> {
+        DMatrix::from_fn(rows.rows(), rows.cols(), |i, j| f64::from(rows.row(i)[j] - mean[j]))
+    }
+
     /// The whole decomposition of A^T A, and the alignment |cos| of each leading direction with it.
     fn check(rows: &Features, dense: &Matrix, mean: &[f32], k: usize) {
         let found = Components::fit(rows, k, 1).unwrap();
-        let centred = DMatrix::from_fn(dense.rows(), dense.cols(), |i, j| {
-            f64::from(dense.row(i)[j]) - f64::from(mean[j])
-        });
+        let centred = centred(dense, mean);
         let (energies, vectors) = leading_eigenvectors(centred.transpose() * &centred, k).unwrap();
         let directions = found.projection().directions();
         for (i, (direction, expected)) in directions.iter().zip(vectors.column_iter()).enumerate() {
@@ -244,6 +238,17 @@ mod tests {
     fn sparse_rows_give_the_singular_vectors_without_a_mean() {
         let dense = rows(1500, 60, 3);
         check(&to_sparse(&dense), &dense, &[0.0; 60], 6);
+    }
+
+    #[test]
+    fn directions_that_hardly_differ_are_found_too() {
+        let dense = decaying(1200, 150, 0.99, 8);
+        let rows = Features::Dense(dense.clone());
+        let found: f64 = Components::fit(&rows, 6, 9).unwrap().energies().iter().sum();
+        let whole = centred(&dense, &column_means(&rows));
+        let (best, _) = leading_eigenvectors(whole.transpose() * &whole, 6).unwrap();
+        let share = found / best.iter().sum::<f64>();
+        assert!((0.999..1.000_1).contains(&share), "captured {share} of the best");
     }
 
     #[test]

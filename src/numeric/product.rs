@@ -8,12 +8,12 @@ pub(crate) type View<'a> = MatrixView<'a, f32, Dyn, Dyn, Dyn, Dyn>;
 
 /// Numbers that stand row after row, `cols` to a row, as a matrix of shape (rows, cols).
 pub(crate) fn rows_of(values: &[f32], cols: usize) -> View<'_> {
-    View::from_slice_with_strides(values, values.len() / cols, cols, cols, 1)
+    View::from_slice_with_strides(values, values.len() / cols.max(1), cols, cols, 1)
 }
 
 /// Numbers that stand row after row, `cols` to a row, as the transpose: shape (cols, rows).
 pub(crate) fn transpose_of(values: &[f32], cols: usize) -> View<'_> {
-    View::from_slice_with_strides(values, cols, values.len() / cols, 1, cols)
+    View::from_slice_with_strides(values, cols, values.len() / cols.max(1), 1, cols)
 }
 
 /// Shapes with a side up to this go through plain loops.

@@ -1,8 +1,10 @@
 //! Coordinates of rows along directions: (x - mean) . direction for every row and direction.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::BLOCK_ROWS;
+use super::blocks::BLOCK_ROWS;
 use super::product::{multiply_into, rows_of, transpose_of};
 use crate::error::{Error, Result};
 use crate::input::{Features, Matrix, Sparse};
@@ -71,7 +73,7 @@ impl Projection {
             let basis = transposed(&self.directions);
             projected.par_chunks_mut(BLOCK_ROWS * k).enumerate().for_each(|(block, out)| {
                 let start = block * BLOCK_ROWS;
-                let block = Block::of(rows, &self.mean, start, start + out.len() / k);
+                let block = Block::of(rows, &self.mean, start..start + out.len() / k);
                 block.times_into(&basis, k, out);
             });
         }
@@ -107,21 +109,28 @@ pub(super) enum Block<'a> {
     /// The differences themselves.
     Dense { values: Vec<f32>, cols: usize },
     /// The rows as they are; the mean enters the products, so that zeros cost nothing.
-    Sparse { rows: &'a Sparse, start: usize, end: usize, mean: &'a [f32] },
+    Sparse { rows: &'a Sparse, range: Range<usize>, mean: &'a [f32] },
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn of(rows: &'a Features, mean: &'a [f32], start: usize, end: usize) -> Self {
+    pub(super) fn of(rows: &'a Features, mean: &'a [f32], range: Range<usize>) -> Self {
         match rows {
             Features::Dense(rows) => {
                 let cols = rows.cols();
-                let values = rows.values()[start * cols..end * cols]
+                let values = rows.values()[range.start * cols..range.end * cols]
                     .chunks_exact(cols)
                     .flat_map(|row| row.iter().zip(mean).map(|(value, mean)| value - mean))
                     .collect();
                 Self::Dense { values, cols }
             }
-            Features::Sparse(rows) => Self::Sparse { rows, start, end, mean },
+            Features::Sparse(rows) => Self::Sparse { rows, range, mean },
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Dense { values, cols } => values.len() / cols,
+            Self::Sparse { range, .. } => range.len(),
         }
     }
 
@@ -131,12 +140,12 @@ impl<'a> Block<'a> {
             Self::Dense { values, cols } => {
                 multiply_into(rows_of(values, *cols), rows_of(basis, width), out);
             }
-            Self::Sparse { rows, start, end, mean } => {
+            Self::Sparse { rows, range, mean } => {
                 let mut offset = vec![0.0; width];
                 for (mean, from) in mean.iter().zip(basis.chunks_exact(width)) {
                     add_scaled(&mut offset, -mean, from);
                 }
-                for (row, out) in (*start..*end).zip(out.chunks_exact_mut(width)) {
+                for (row, out) in range.clone().zip(out.chunks_exact_mut(width)) {
                     out.copy_from_slice(&offset);
                     for (column, value) in entries(rows, row) {
                         add_scaled(out, value, &basis[column * width..(column + 1) * width]);
@@ -152,9 +161,9 @@ impl<'a> Block<'a> {
             Self::Dense { values, cols } => {
                 multiply_into(transpose_of(values, *cols), rows_of(coordinates, width), out);
             }
-            Self::Sparse { rows, start, end, mean } => {
+            Self::Sparse { rows, range, mean } => {
                 let mut sum = vec![0.0; width];
-                for (row, from) in (*start..*end).zip(coordinates.chunks_exact(width)) {
+                for (row, from) in range.clone().zip(coordinates.chunks_exact(width)) {
                     add_scaled(&mut sum, 1.0, from);
                     for (column, value) in entries(rows, row) {
                         add_scaled(&mut out[column * width..(column + 1) * width], value, from);

@@ -7,9 +7,8 @@
 //! at hand, then the R that is best for this B. Neither step can make the loss larger.
 
 use nalgebra::{DMatrix, SVD};
-use rayon::prelude::*;
 
-use super::BLOCK_ROWS;
+use super::blocks::sum_over_blocks;
 use super::components::orthonormal;
 use super::gaussian::gaussian;
 use super::product::{multiply_into, rows_of, transpose_of};
@@ -55,50 +54,33 @@ pub fn procrustes(from: &Matrix, to: &Matrix) -> Result<Matrix> {
         let message = format!("expected shape {:?}, got {:?}", shape(from), shape(to));
         return Err(Error::invalid("to", message));
     }
-    polar(sum_over_blocks(from, |block, out| {
-        let cols = from.cols();
-        let to = &to.values()[block.start * cols..block.end * cols];
-        let from = &from.values()[block.start * cols..block.end * cols];
+    let cols = from.cols();
+    let sum = sum_over_blocks(from.rows(), cols * cols, |range, out| {
+        let range = range.start * cols..range.end * cols;
+        let (from, to) = (&from.values()[range.clone()], &to.values()[range]);
         multiply_into(transpose_of(from, cols), rows_of(to, cols), out);
-    }))
+    });
+    polar(DMatrix::from_row_slice(cols, cols, &sum))
 }
 
 /// V^T sign(V R).
 fn correlation_with_signs(coordinates: &Matrix, rotation: &Matrix) -> DMatrix<f64> {
     let cols = coordinates.cols();
-    sum_over_blocks(coordinates, |block, out| {
-        let rows = &coordinates.values()[block.start * cols..block.end * cols];
+    let sum = sum_over_blocks(coordinates.rows(), cols * cols, |range, out| {
+        let rows = &coordinates.values()[range.start * cols..range.end * cols];
         let mut signs = vec![0.0; rows.len()];
         multiply_into(rows_of(rows, cols), rows_of(rotation.values(), cols), &mut signs);
         signs.iter_mut().for_each(|v| *v = if *v > 0.0 { 1.0 } else { -1.0 });
         multiply_into(transpose_of(rows, cols), rows_of(&signs, cols), out);
-    })
-}
-
-/// The sum of what `work` writes for each block of rows, a (cols, cols) matrix, block by block.
-fn sum_over_blocks(
-    rows: &Matrix,
-    work: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
-) -> DMatrix<f64> {
-    let size = rows.cols();
-    let starts: Vec<usize> = (0..rows.rows()).step_by(BLOCK_ROWS).collect();
-    let parts: Vec<Vec<f32>> = starts
-        .into_par_iter()
-        .map(|start| {
-            let mut part = vec![0.0; size * size];
-            work(start..(start + BLOCK_ROWS).min(rows.rows()), &mut part);
-            part
-        })
-        .collect();
-    let mut sum = vec![0.0; size * size];
-    for part in parts {
-        sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += f64::from(value));
-    }
-    DMatrix::from_row_slice(size, size, &sum)
+    });
+    DMatrix::from_row_slice(cols, cols, &sum)
 }
 
 /// The orthogonal matrix nearest to a square one: U W^T of its singular value decomposition.
 fn polar(matrix: DMatrix<f64>) -> Result<Matrix> {
+    if matrix.is_empty() {
+        return Ok(Matrix::zeros(0, 0));
+    }
     if matrix.iter().any(|v| !v.is_finite()) {
         let message = "values are not finite, or too large to add up; scale them down";
         return Err(Error::invalid("coordinates", message));
@@ -202,6 +184,7 @@ mod tests {
 
     #[test]
     fn flat_and_infinite_coordinates() {
+        assert_eq!(itq_rotation(&Matrix::zeros(3, 0), 2, 0).unwrap(), Matrix::zeros(0, 0));
         assert_orthogonal(&itq_rotation(&Matrix::zeros(10, 4), 5, 0).unwrap());
         let huge = Matrix::new(2, 2, vec![f32::MAX; 4]);
         let error = itq_rotation(&huge, 1, 0).unwrap_err().to_string();

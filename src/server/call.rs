@@ -67,9 +67,8 @@ impl Admission {
 
     /// Waits until no call is in work. Meaningful once none is let in any more.
     pub async fn empty(&self) {
-        let all = u32::try_from(self.options.max_calls).unwrap_or(u32::MAX);
         // The semaphore is never closed, so this ends with all places in hand.
-        drop(self.places.acquire_many(all).await);
+        drop(self.places.acquire_many(self.options.max_calls as u32).await);
     }
 
     fn admit<B>(&self, request: &Request<B>) -> Result<Call, Status> {
@@ -215,6 +214,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     fn timeout(header: &'static str) -> Result<Option<Duration>, Error> {
@@ -237,21 +238,42 @@ mod tests {
         }
     }
 
+    /// Admission with one place, and the switch that stops it.
+    fn admission() -> (Admission, watch::Sender<bool>) {
+        let (stop, stopping) = watch::channel(false);
+        let options = Arc::new(ServerOptions { max_calls: 1, ..ServerOptions::default() });
+        (Admission::new(options, stopping, &super::super::descriptors()), stop)
+    }
+
+    fn search() -> tonic::codegen::http::request::Builder {
+        Request::builder().uri("/nearbit.v1.SearchService/Search")
+    }
+
     #[tokio::test]
     async fn the_client_says_how_long_it_waits() {
-        let (_stop, stopping) = watch::channel(false);
-        let descriptors = super::super::descriptors();
-        let admission = Admission::new(Arc::default(), stopping, &descriptors);
+        let (admission, _stop) = admission();
         let never = tower::service_fn(|request: Request<Body>| async move {
             assert!(request.extensions().get::<Call>().is_some());
             std::future::pending::<Result<Response<Body>, std::convert::Infallible>>().await
         });
-        let request = Request::builder()
-            .uri("/nearbit.v1.SearchService/Search")
-            .header("grpc-timeout", "1m")
-            .body(Body::empty());
-        let response = admission.layer(never).call(request.unwrap()).await.unwrap();
+        let request = search().header("grpc-timeout", "1m").body(Body::empty()).unwrap();
+        let response = admission.layer(never).call(request).await.unwrap();
         assert_eq!(response.headers()["grpc-status"], "4");
+    }
+
+    #[tokio::test]
+    async fn a_stopping_server_lets_nobody_in_and_sees_the_last_one_out() {
+        let (admission, stop) = admission();
+        let last = admission.admit(&search().body(()).unwrap()).unwrap();
+        stop.send_replace(true);
+        let refused = admission.admit(&search().body(()).unwrap()).map(drop).unwrap_err();
+        let reason = refused.get_details_error_info().unwrap().reason;
+        assert_eq!((refused.code(), reason.as_str()), (Code::Unavailable, "SERVER_STOPPING"));
+        let mut empty = Box::pin(admission.empty());
+        let waited = tokio::time::timeout(Duration::from_millis(10), &mut empty).await;
+        assert!(waited.is_err(), "a call is still in work");
+        drop(last);
+        empty.await;
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub async fn serve(
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(|e| refused("listen on", e))?;
 
+    let options = options.bounded();
     let (stop, stopping) = watch::channel(false);
     let (cut, cutting) = watch::channel(false);
     let (accepted, connections) = mpsc::channel(1);
@@ -164,12 +165,13 @@ pub fn serve_blocking(
     options: ServerOptions,
     wait_for_stop: impl FnOnce() + Send + 'static,
 ) -> Result<()> {
+    let options = options.bounded();
     let drain_timeout = options.drain_timeout;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("nearbit-server")
         .enable_all()
         // A call blocks one thread at a time, so more would never run.
-        .max_blocking_threads(options.max_calls.max(1))
+        .max_blocking_threads(options.max_calls)
         .build()
         .map_err(Error::io("start threads for", "the server"))?;
     let (stop, stopped) = oneshot::channel();

@@ -116,3 +116,33 @@ impl Default for ServerOptions {
         }
     }
 }
+
+impl ServerOptions {
+    /// The same options, with nothing that the layers below could not hold or would wait for
+    /// without end: moments further away than an `Instant` reaches, windows larger than HTTP/2
+    /// has them, no place at all.
+    pub(super) fn bounded(self) -> Self {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        const MOST_PLACES: usize = 1 << 24;
+        const MOST_WINDOW_BYTES: u32 = i32::MAX as u32;
+        Self {
+            max_connections: self.max_connections.clamp(1, MOST_PLACES),
+            handshake_timeout: self.handshake_timeout.min(CENTURY),
+            max_connection_age: self.max_connection_age.min(CENTURY),
+            keepalive_interval: self.keepalive_interval.min(CENTURY),
+            keepalive_timeout: self.keepalive_timeout.min(CENTURY),
+            stream_window_bytes: self.stream_window_bytes.min(MOST_WINDOW_BYTES),
+            connection_window_bytes: self.connection_window_bytes.min(MOST_WINDOW_BYTES),
+            max_calls: self.max_calls.clamp(1, MOST_PLACES),
+            max_searches: self.max_searches.clamp(1, MOST_PLACES),
+            default_timeout: self.default_timeout.min(CENTURY),
+            max_timeout: self.max_timeout.min(CENTURY),
+            max_stream_timeout: self.max_stream_timeout.min(CENTURY),
+            stream_idle_timeout: self.stream_idle_timeout.min(CENTURY),
+            default_page_size: self.default_page_size.max(1),
+            max_page_size: self.max_page_size.max(1),
+            drain_timeout: self.drain_timeout.min(CENTURY),
+            ..self
+        }
+    }
+}

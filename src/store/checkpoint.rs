@@ -25,7 +25,8 @@ impl Store {
     /// Merges all that is in memory into the table. Needed for nothing; the next open is quicker.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the table fails and could not be filled again.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the table fails and could not be filled
+    /// again.
     pub fn checkpoint(&self) -> Result<()> {
         self.join_checkpoint();
         self.shared.run_checkpoint()?;

@@ -10,6 +10,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -223,6 +225,24 @@ pub fn lock(dir: &Path) -> Result<Lock> {
             hint: "stop that process, or ask it over gRPC".to_owned(),
         }),
         Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
+
+/// Waits until nobody holds a lock on the file at `path`, if there is one, as long as `patience`;
+/// false where somebody still does.
+pub(super) fn wait_until_free(path: &Path, patience: Duration) -> Result<bool> {
+    if !exists(path)? {
+        return Ok(true);
+    }
+    let file = fs::File::open(path).map_err(Error::io("open", path))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(fs::TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() > patience => return Ok(false),
+            Err(fs::TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! The simplest true version: a collection is a list of records in files that only grow. A write
 //! appends to the last file and syncs it; to open is to read the files from the start. Then:
 //!
-//! - A record is found by its number through four bytes in memory ([`segment`]).
-//! - Writers that wait together share one sync ([`commit`]).
-//! - A record is found by its id, and by a code near its own, in the **table** ([`table`],
-//!   [`tree`]): sorted entries in blocks in sled. What came since the last checkpoint is found in
-//!   memory ([`recent`]); a checkpoint merges it into the table ([`checkpoint`]).
+//! - A record is found by its number through four bytes in memory (`segment`).
+//! - Writers that wait together share one sync (`commit`).
+//! - A record is found by its id, and by a code near its own, in the **table** (`table`,
+//!   `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
+//!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
-//!   right, and the table is filled again ([`open`]).
+//!   right, and the table is filled again (`open`).
 //!
 //! ```text
 //! table/                               sled, one for all collections; may be thrown away

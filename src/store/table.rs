@@ -3,17 +3,21 @@
 //! It holds nothing that the segments do not hold, so it may be thrown away at any time. sled
 //! 0.34.7 loses what it was told at a power cut and can panic over one flipped bit; so nothing that
 //! it says is believed without a check, and no panic of it gets out of here. Each collection has
-//! two trees in it, see [`super::tree`].
+//! two trees in it, see `tree.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::files;
 use crate::error::{Error, Result};
 
 /// Memory that sled may use for blocks, of all collections together.
 const CACHE_BYTES: u64 = 256 << 20;
+
+/// How long an open waits for a table that is just being closed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the table cannot be believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,9 +52,18 @@ impl Table {
     /// fills its part again from its segments.
     ///
     /// # Errors
-    /// Whatever the operating system refuses.
+    /// [`Error::Unavailable`] where another handle or another process has it open; whatever the
+    /// operating system refuses.
     pub fn open(dir: &Path) -> Result<Self> {
         files::create_dir(dir)?;
+        // A table in use must not pass for one that is broken. And sled's own threads may keep it
+        // open a moment longer than the last handle.
+        if !files::wait_until_free(&dir.join("db"), PATIENCE)? {
+            return Err(Error::Unavailable {
+                what: format!("{} is open elsewhere", dir.display()),
+                hint: "close the other handle first, or stop the other process".to_owned(),
+            });
+        }
         let (db, rebuilt) = match open_sled(dir) {
             Ok(db) => (db, false),
             Err(Broken(reason)) => {
@@ -63,11 +76,18 @@ impl Table {
                     "the table does not open; it is made anew from the segments"
                 );
                 files::rename(dir, &aside)?;
-                files::create_dir(dir)?;
-                let db = open_sled(dir).map_err(|Broken(reason)| {
-                    Error::damaged(dir, None, format!("a new table does not open: {reason}"))
-                })?;
-                (db, true)
+                let made_anew = files::create_dir(dir).and_then(|()| {
+                    open_sled(dir).map_err(|Broken(reason)| Error::Unavailable {
+                        what: format!("a new table in {} does not open: {reason}", dir.display()),
+                        hint: "is the disk full, or read-only? Nothing was lost".to_owned(),
+                    })
+                });
+                if made_anew.is_err() {
+                    // Then it was not the table that was wrong: it goes back to its place.
+                    let _ = files::remove_dir(dir);
+                    let _ = files::rename(&aside, dir);
+                }
+                (made_anew?, true)
             }
         };
         Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt })
@@ -128,4 +148,36 @@ fn open_sled(dir: &Path) -> Result<sled::Db, Broken> {
         // Each checkpoint flushes; in between there is nothing to flush.
         Ok(config.flush_every_ms(None).open()?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// sled lets go of its lock some time after its last handle: an open that came too early took
+    /// the table for broken, and moved it aside.
+    #[test]
+    fn a_table_is_opened_again_at_once_and_stays() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("create", "a directory for a test"))?;
+        for round in 0..30u8 {
+            let table = Table::open(&dir.path().join("table"))?;
+            assert!(!table.rebuilt(), "round {round}");
+            let tree = table.tree([0; 16], "ids").map_err(|broken| table.error(broken))?;
+            tree.insert([round], &[round]).map_err(|error| table.error(error.into()))?;
+            assert_eq!(tree.len(), usize::from(round) + 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_table_in_use_is_not_moved_aside() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("create", "a directory for a test"))?;
+        let path = dir.path().join("table");
+        let table = Table::open(&path)?;
+        let free = files::wait_until_free(&path.join("db"), Duration::from_millis(1))?;
+        assert!(!free);
+        drop(table);
+        assert!(files::wait_until_free(&path.join("db"), PATIENCE)?);
+        Ok(())
+    }
 }

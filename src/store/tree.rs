@@ -319,3 +319,82 @@ struct Changes {
     taken: Counts,
     put: Counts,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Keys this long make blocks of about 30 entries.
+    const KEY_BYTES: usize = 128;
+
+    fn key(value: u16) -> Vec<u8> {
+        [value.to_be_bytes().as_slice(), &[7; KEY_BYTES - 2]].concat()
+    }
+
+    fn run_of(entries: &BTreeSet<(u16, u64)>) -> Run {
+        let mut run = Run::new(KEY_BYTES);
+        entries.iter().for_each(|(value, number)| run.push(&key(*value), *number));
+        run
+    }
+
+    fn check(tree: &Tree, reach: u64, expected: &BTreeSet<(u16, u64)>) -> Result<(), Broken> {
+        let mut found = Run::new(KEY_BYTES);
+        let counts = tree.counts();
+        tree.check(reach, |key, number| found.push(key, number))?;
+        assert_eq!(found, run_of(expected));
+        assert_eq!(tree.counts(), counts, "counted while merging and counted anew");
+        let keys: Vec<_> = (0..300).map(key).collect();
+        let mut found = BTreeSet::new();
+        tree.find(&keys, |i, number| assert!(found.insert((i as u16, number)), "found twice"))?;
+        assert_eq!(found, expected.iter().copied().filter(|(value, _)| *value < 300).collect());
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 30,
+            failure_persistence: None,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(3),
+            ..ProptestConfig::default()
+        })]
+
+        /// Merges against a set, with keys that many entries share, and with waves of deaths, so
+        /// that blocks split, shrink, take in their neighbours and vanish.
+        #[test]
+        fn merging_is_the_union_less_the_dead(
+            rounds in prop::collection::vec(
+                (prop::collection::vec(0u16..320, 0..200), 0u64..=10, any::<bool>()),
+                1..12,
+            ),
+        ) {
+            let run = || -> Result<(), Broken> {
+                let dir = tempfile::tempdir().map_err(|error| Broken(error.to_string()))?;
+                let table = Table::open(dir.path()).map_err(|error| Broken(error.to_string()))?;
+                let tree = Tree::open(&table, [1; 16], "codes", KEY_BYTES)?;
+                let (mut expected, mut next) = (BTreeSet::new(), 0);
+                for (values, dying, sweep) in &rounds {
+                    let added: BTreeSet<_> =
+                        values.iter().map(|value| value / 40 * 40).zip(next..).collect();
+                    next += values.len() as u64;
+                    // In most rounds a few die; in some nearly all.
+                    let lives = |number: u64| number * 7 % 10 >= *dying || number + 20 > next;
+                    tree.merge(&run_of(&added), next, *sweep, |run| {
+                        if *sweep { run.retain(lives) }
+                    })?;
+                    expected.extend(added);
+                    expected.retain(|(_, number)| !sweep || lives(*number));
+                    assert_eq!(tree.reach()?, Some(next));
+                    check(&tree, next, &expected)?;
+                }
+                tree.clear()?;
+                assert_eq!(tree.reach()?, None);
+                check(&tree, 0, &BTreeSet::new())
+            };
+            prop_assert_eq!(run(), Ok(()));
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! The command line, as people and scripts use it: results, messages, exit codes.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -175,7 +174,7 @@ fn usage() {
     let (place, limit) = ("--data-dir db -c c", "--limit 3");
     for (line, part) in [
         ("", "Usage: nearbit"),
-        ("serch", "a similar subcommand exists: 'search'"),
+        ("seach", "a similar subcommand exists: 'search'"),
         (&format!("search {place} --lmit 3 --code 00"), "a similar argument exists: '--limit'"),
         (
             &format!("search {place} {limit}"),
@@ -404,6 +403,86 @@ fn directories_that_cannot_be_used() {
     assert!(matches!(run.code, Some(1 | 8)), "{run:?}");
     env.file("db/FORMAT", format);
     assert_eq!(env.ok("collection list --data-dir db").len(), 1);
+}
+
+/// The number before `%` in the line that begins with `name`.
+fn percent(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().rev().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_demo_shows_what_it_promises() {
+    let env = TestEnv::new();
+    for (line, shown) in [("demo --plain", "@@"), ("demo --plain --text", "astronomy  ")] {
+        let run = env.run(line);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let text = &run.stdout;
+        for part in [shown, "query", "differ\n", " ^", "precision@10", "nearbit train"] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(text.is_ascii() || line.contains("text"), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+        // Learned codes beat the best linear ones, and those beat random ones.
+        let [learned, itq, lsh] = ["nearbit", "ITQ", "LSH"].map(|name| percent(text, name));
+        assert!(learned > itq && itq > lsh, "{text}");
+    }
+}
+
+#[test]
+fn eval_and_stats() {
+    let env = TestEnv::new();
+    // Two clusters of vectors, whose number is their label.
+    let rows = |start: usize, count: usize| -> String {
+        let number = |i: usize, j: usize| ((i * 31 + j * 17) as f32).sin() * 0.3 + (i % 2) as f32;
+        let vector = |i: usize| (0..8).map(|j| number(i, j)).collect::<Vec<_>>();
+        let line = |i| json!({"id": i, "vector": vector(i), "group": i % 2}).to_string() + "\n";
+        (start..start + count).map(line).collect()
+    };
+    env.file("db.jsonl", rows(0, 200)).file("q.jsonl", rows(200, 20));
+    env.ok("train db.jsonl --bits 8 --epochs 2 --model m.safetensors");
+    let eval = "eval --model m.safetensors --database db.jsonl --queries q.jsonl --k 5,10";
+    let run = env.run(&format!("{eval} --label-field group --output json"));
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&report["model"]["bits"], &report["model"]["queries"]), (&json!(8), &json!(20)));
+    assert_eq!(report["model"]["digest"].as_str().unwrap().len(), 64);
+    for name in ["precision@5", "precision@10", "map", "recall@10", "precision_radius_2"] {
+        for metrics in
+            [&report["metrics"], &report["baselines"]["itq"], &report["baselines"]["lsh"]]
+        {
+            let value = metrics[name].as_f64().unwrap_or_else(|| panic!("{name}: {report}"));
+            assert!((0.0..=1.0).contains(&value));
+        }
+    }
+    assert!(report["metrics"]["precision@10"].as_f64().unwrap() > 0.9, "{report}");
+    // Without queries each record asks, and does not find itself.
+    let itself = env.one("eval --model m.safetensors --database db.jsonl --label-field group");
+    assert_eq!(itself["model"]["queries"], 200);
+    let table = env.run(&format!("{eval} --label-field group --output table")).stdout;
+    assert!(
+        table.starts_with("codes") && table.contains("\nitq ") && table.contains("\nfloats "),
+        "{table}"
+    );
+    let unlabelled = env.run(eval);
+    assert!(
+        unlabelled.stderr.contains("--label-field") && unlabelled.code == Some(0),
+        "{unlabelled:?}"
+    );
+    assert!(unlabelled.lines()[0]["metrics"]["map"].is_null());
+    env.fails(1, &format!("{eval} --label-field grup"), &["db.jsonl", "\"grup\"", "--label-field"]);
+    env.fails(2, &format!("{eval} --baselines best"), &["expected lsh, sign, pca or itq"]);
+
+    let env = with_codes();
+    let stats = env.one("stats --data-dir db -c c");
+    assert_eq!((&stats["records"], &stats["health"]["distinct"]), (&json!(8), &json!(8)));
+    assert_eq!(stats["health"]["ones"], json!([0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5]));
+    assert_eq!(stats["buckets"], json!({"1": 8}));
+    assert!(stats["sizes"]["memory_bytes"].as_u64().unwrap() > 0);
+    let table = env.run("stats --data-dir db -c c --output table").stdout;
+    for part in ["entropy", "3.00 of 8", "buckets of each size", "distances of random pairs"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
 }
 
 #[cfg(feature = "server")]

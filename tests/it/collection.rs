@@ -268,8 +268,12 @@ fn a_bad_record_keeps_its_whole_group_out() {
 
 fn tiny_model(seed: u64) -> Model {
     let values = (0..320).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
-    let options =
-        TrainOptions { bits: width(6), epochs: Some(1), seed, ..TrainOptions::preset(Preset::Vector) };
+    let options = TrainOptions {
+        bits: width(6),
+        epochs: Some(1),
+        seed,
+        ..TrainOptions::preset(Preset::Vector)
+    };
     let inputs = Inputs::Vectors(Matrix::new(40, 8, values));
     train(&inputs, &options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
 }

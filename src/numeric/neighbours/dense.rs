@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::best::Best;
 use super::inverse_norm;
 use crate::input::{Features, Matrix};
-use crate::numeric::BLOCK_ROWS;
+use crate::numeric::blocks::BLOCK_ROWS;
 use crate::numeric::components::{Components, orthonormal};
 use crate::numeric::product::{multiply_into, rows_of, transpose_of};
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -51,6 +52,13 @@ fn database_and_queries() -> impl Strategy<Value = (usize, Vec<Vec<f32>>, Vec<Ve
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        rng_seed: RngSeed::Fixed(3),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn both_searches_are_the_naive_one((cols, database, queries) in database_and_queries(),
                                        k in 0usize..30) {

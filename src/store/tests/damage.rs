@@ -310,6 +310,26 @@ fn a_table_of_another_history_is_filled_again() -> Result<()> {
 }
 
 #[test]
+fn an_interrupted_merge_is_noticed() -> Result<()> {
+    let (mut place, mut model) = checkpointed(30)?;
+    let (store, _) = place.open()?;
+    let collection = super::super::lock_mutex(&store.shared.manifest).collection;
+    let tree = place.table()?.tree(collection, "codes").map_err(|_| Error::Interrupted)?;
+    let mark = tree.get(b"M").map_err(|_| Error::Interrupted)?.unwrap_or_default();
+    let operation = put(record(30, Some(code(store.width(), 30))));
+    model.apply(&operation);
+    store.commit(vec![operation], |_| ())?;
+    store.checkpoint()?;
+    crash(store);
+    // All blocks are written, and the mark is not.
+    tree.insert(b"M", mark).map_err(|_| Error::Interrupted)?;
+    place.limits.checkpoint_records = 1000;
+    let (store, _) = place.open()?;
+    assert_eq!(store.stats().recent, 31);
+    model.check(&store, (0..31).map(id))
+}
+
+#[test]
 fn a_block_that_is_damaged_while_in_use_is_never_believed() -> Result<()> {
     for kind in ["ids", "codes"] {
         let (mut place, mut model) = checkpointed(30)?;

@@ -117,17 +117,17 @@ fn check(width: usize, cases: u32) {
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_64_bits() {
-    check(64, 24);
+    check(64, 60);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_11_bits() {
-    check(11, 12);
+    check(11, 30);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_1024_bits() {
-    check(1024, 12);
+    check(1024, 30);
 }
 
 /// Enough records for many blocks, replaced and deleted until blocks shrink again.

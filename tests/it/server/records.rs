@@ -50,11 +50,12 @@ async fn records_are_written_replaced_read_and_deleted() {
 async fn a_group_with_a_bad_record_is_refused_whole() {
     let server = TestServer::start().await;
     server.codes("codes", 12).await;
-    let code = |bytes: &[u8]| proto::NewRecord {
+    let source = |source| proto::NewRecord {
         id: "bad".to_owned(),
-        source: Some(Source::Code(bytes.into())),
+        source: Some(source),
         ..Default::default()
     };
+    let code = |bytes: &[u8]| source(Source::Code(bytes.into()));
     let good = || code_record("good", &Code::zero(Width::new(12).unwrap()));
     let long_id = code_record(&"x".repeat(513), &Code::zero(Width::new(12).unwrap()));
     let payload = |json: &str| proto::NewRecord { payload_json: json.to_owned(), ..good() };
@@ -68,8 +69,8 @@ async fn a_group_with_a_bad_record_is_refused_whole() {
         (payload("{"), "records[1].payload_json"),
         (payload("[]"), "records[1].payload_json"),
         (text_record("t", "text"), "records[1].text"),
-        (proto::NewRecord { source: Some(Source::Vector(vector)), ..good() }, "records[1].vector"),
-        (proto::NewRecord { source: Some(Source::Image(image)), ..good() }, "records[1].image"),
+        (source(Source::Vector(vector)), "records[1].vector"),
+        (source(Source::Image(image)), "records[1].image"),
         (good(), "records[1].id"),
     ] {
         let refused = server.upsert("codes", vec![good(), bad]).await.unwrap_err();

@@ -65,6 +65,37 @@ macro_rules! check_reflection {
     }};
 }
 
+/// Whoever wants no limits gets none, and no crash either.
+#[tokio::test]
+async fn limits_may_be_endless() {
+    let server = TestServer::with(ServerOptions {
+        max_connections: usize::MAX,
+        max_calls: usize::MAX,
+        max_searches: usize::MAX,
+        stream_window_bytes: u32::MAX,
+        connection_window_bytes: u32::MAX,
+        handshake_timeout: Duration::MAX,
+        max_connection_age: Duration::MAX,
+        keepalive_interval: Duration::MAX,
+        default_timeout: Duration::MAX,
+        max_timeout: Duration::MAX,
+        max_stream_timeout: Duration::MAX,
+        stream_idle_timeout: Duration::MAX,
+        drain_timeout: Duration::MAX,
+        ..Default::default()
+    })
+    .await;
+    server.codes("codes", 16).await;
+    let (sender, requests) = mpsc::channel(1);
+    let answers = server.searches().search_stream(ReceiverStream::new(requests)).await.unwrap();
+    sender.send(proto::SearchStreamRequest::default()).await.unwrap();
+    drop(sender);
+    let mut answers = answers.into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    assert!(answers.message().await.unwrap().is_none());
+    server.close().await;
+}
+
 #[tokio::test]
 async fn reflection_describes_the_services() {
     let server = TestServer::start().await;

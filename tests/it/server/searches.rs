@@ -169,6 +169,32 @@ async fn a_record_finds_its_neighbours_but_not_itself() {
     assert_eq!(positions(&answer.hits), expected);
 }
 
+/// A replaced record is found either as it was or as it is: never twice, never not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_see_whole_groups_while_records_are_replaced() {
+    let (server, codes) = filled(ServerOptions::default()).await;
+    let mut writer = server.records();
+    let writing = tokio::spawn(async move {
+        for seed in 0..30 {
+            let codes = random_codes(BITS as usize, 500, 100 + seed);
+            let records = codes.iter().enumerate().map(|(i, c)| code_record(&i.to_string(), c));
+            let collection = "codes".to_owned();
+            let request = proto::UpsertRecordsRequest { collection, records: records.collect() };
+            writer.upsert_records(request).await.unwrap();
+        }
+    });
+    let mut client = server.searches();
+    let everything = proto::SearchRequest { limit: Some(1000), ..search(&codes[0]) };
+    while !writing.is_finished() {
+        let answer = client.search(everything.clone()).await.unwrap().into_inner();
+        let mut ids: Vec<_> = answer.hits.iter().map(|hit| &hit.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!((answer.hits.len(), ids.len()), (500, 500));
+    }
+    writing.await.unwrap();
+}
+
 #[tokio::test]
 async fn texts_are_encoded_and_payloads_come_where_asked_for() {
     let server = TestServer::start().await;
