@@ -11,6 +11,7 @@
 
 mod adam;
 mod checkpoint;
+mod data;
 mod digest;
 mod encoder;
 pub mod features;

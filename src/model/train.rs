@@ -21,21 +21,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use rand::Rng;
 
 use super::Model;
 use super::adam::{Adam, rate};
 use super::checkpoint::{self, State};
+use super::data::{Data, Part, check_features};
 use super::features::Pipeline;
 use super::layer::Rows;
 use super::loss::{Target, info_nce};
 use super::network::{Network, binarize, sigmoid};
-use super::options::{Binarize, Loss, NeighbourOptions, TrainOptions};
+use super::options::{Binarize, TrainOptions};
 use super::random::{Purpose, permutation, stream};
 use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
 use crate::input::{Features, Inputs};
-use crate::numeric::{Neighbours, nearest_other_rows};
 
 /// Trains a model on `inputs`. `progress` is called before each stage and after each step, and
 /// stops the training where it breaks.
@@ -73,54 +72,20 @@ pub fn train(
     let pipeline = Pipeline::fit(inputs, &options.features)?;
     let features = pipeline.apply(inputs)?;
     check_features(&features, options)?;
-    let fingerprint = checkpoint::fingerprint(&features, options)?;
-    let data = Data::new(features, options, &mut watch)?;
+    let fingerprint = match options.checkpoint {
+        Some(_) => checkpoint::fingerprint(&features, options)?,
+        None => String::new(),
+    };
+    if options.neighbours.is_some() {
+        watch.stage(Stage::Neighbours)?;
+    }
+    let data = Data::new(features, options)?;
     let mut training = Training::new(&data, options)?;
     training.resume(&fingerprint)?;
     watch.stage(Stage::Network)?;
     training.run(&mut watch, &fingerprint)?;
     let (network, report) = training.finish()?;
     Model::new(pipeline, &network, options.clone(), report)
-}
-
-/// Features that no training can use.
-fn check_features(features: &Features, options: &TrainOptions) -> Result<()> {
-    let rows = features.rows();
-    if rows < 2 {
-        let message = format!("training needs at least 2 rows, got {rows}");
-        return Err(Error::invalid("input", message));
-    }
-    if features.cols() == 0 {
-        let message = "training needs at least one column, got none";
-        return Err(Error::invalid("input", message));
-    }
-    if options.start_from_itq && matches!(features, Features::Sparse(_)) {
-        return Err(Error::invalid(
-            "start from ITQ",
-            "principal components need dense features, got bags of words; leave it out for texts",
-        ));
-    }
-    let (range, wanted) = match options.loss {
-        Loss::Squared => (f32::NEG_INFINITY..=f32::INFINITY, ""),
-        Loss::Bernoulli => (0.0..=1.0, "0 to 1"),
-        Loss::Multinomial => (0.0..=f32::INFINITY, "0 or more"),
-    };
-    for row in 0..rows {
-        let values = match features {
-            Features::Dense(dense) => dense.row(row),
-            Features::Sparse(sparse) => sparse.row(row).1,
-        };
-        if let Some(value) = values.iter().find(|value| !range.contains(value)) {
-            return Err(Error::invalid(
-                format!("row {row}"),
-                format!(
-                    "the {} loss takes features of {wanted}, got {value}; take the squared loss",
-                    options.loss
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Tells progress, and carries the wish to stop back as an error.
@@ -153,71 +118,6 @@ impl Watch<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Interrupted),
         }
-    }
-}
-
-/// Rows with their graph.
-struct Part {
-    rows: Features,
-    /// `None` where neighbours are not used or there is no other row.
-    graph: Option<Neighbours>,
-}
-
-impl Part {
-    fn new(rows: Features, neighbours: Option<NeighbourOptions>) -> Result<Self> {
-        let graph = match neighbours {
-            Some(neighbours) if rows.rows() > 1 => {
-                Some(nearest_other_rows(&rows, neighbours.count)?)
-            }
-            _ => None,
-        };
-        Ok(Self { rows, graph })
-    }
-
-    /// The end of a random walk of `steps` steps from each row; the row itself without a graph.
-    fn partners(&self, steps: usize, rng: &mut impl Rng) -> Vec<usize> {
-        let walk = |graph: &Neighbours, start: usize, rng: &mut _| {
-            (0..steps).fold(start, |row, _| {
-                let next = graph.of(row);
-                next[rand::RngExt::random_range(rng, 0..next.len())] as usize
-            })
-        };
-        let rows = 0..self.rows.rows();
-        match &self.graph {
-            Some(graph) => rows.map(|start| walk(graph, start, rng)).collect(),
-            None => rows.collect(),
-        }
-    }
-}
-
-/// What is learned from, and what is held out.
-struct Data {
-    train: Part,
-    held_out: Option<Part>,
-}
-
-impl Data {
-    fn new(features: Features, options: &TrainOptions, watch: &mut Watch<'_>) -> Result<Self> {
-        let rows = features.rows();
-        let mut order = permutation(&mut stream(options.seed, Purpose::Split, 0), rows);
-        // A row must be left to learn from, with one to be paired with.
-        let held = ((rows as f64 * options.validation) as usize).min(rows - 2);
-        let (train, held_out) = if held == 0 {
-            (features, None)
-        } else {
-            let mut held_out = order.split_off(rows - held);
-            // In their old order: neighbours of equal cosine are the earlier rows.
-            order.sort_unstable();
-            held_out.sort_unstable();
-            (features.select(&order), Some(features.select(&held_out)))
-        };
-        if options.neighbours.is_some() {
-            watch.stage(Stage::Neighbours)?;
-        }
-        Ok(Self {
-            train: Part::new(train, options.neighbours)?,
-            held_out: held_out.map(|rows| Part::new(rows, options.neighbours)).transpose()?,
-        })
     }
 }
 
