@@ -80,6 +80,7 @@ pub mod formats;
 pub mod index;
 pub mod input;
 pub mod model;
+pub mod numbers;
 pub mod numeric;
 pub mod record;
 pub mod search;

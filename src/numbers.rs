@@ -1,0 +1,94 @@
+//! A set of record numbers, compressed: which records a search may find.
+//!
+//! Numbers are given in ascending order, so the sets that conditions on records make are dense in
+//! places and empty in others. Roaring bitmaps (Chambi, Lemire, Kaser, Godin: *Better bitmap
+//! performance with Roaring bitmaps*, 2016) hold both kinds in few bytes.
+
+use std::fmt;
+use std::ops::{BitAndAssign, BitOrAssign, SubAssign};
+
+use roaring::RoaringTreemap;
+
+/// A set of record numbers.
+///
+/// ```
+/// use nearbit::numbers::Numbers;
+///
+/// let mut spring: Numbers = [3, 4, 5].into_iter().collect();
+/// spring &= &[4, 5, 6].into_iter().collect();
+/// assert!(spring.contains(4) && !spring.contains(3));
+/// assert_eq!(spring.iter().collect::<Vec<_>>(), [4, 5]);
+/// ```
+#[derive(Clone, PartialEq, Default)]
+pub struct Numbers(RoaringTreemap);
+
+impl Numbers {
+    /// No number.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a number; says whether it is new.
+    pub fn insert(&mut self, number: u64) -> bool {
+        self.0.insert(number)
+    }
+
+    /// Takes a number out; says whether it was there.
+    pub fn remove(&mut self, number: u64) -> bool {
+        self.0.remove(number)
+    }
+
+    /// Whether the number is in the set.
+    pub fn contains(&self, number: u64) -> bool {
+        self.0.contains(number)
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The numbers, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<u64> for Numbers {
+    /// Quickest where the numbers ascend.
+    fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+}
+
+impl BitAndAssign<&Numbers> for Numbers {
+    /// Keeps what is in both.
+    fn bitand_assign(&mut self, other: &Numbers) {
+        self.0 &= &other.0;
+    }
+}
+
+impl BitOrAssign<&Numbers> for Numbers {
+    /// Adds what is in the other.
+    fn bitor_assign(&mut self, other: &Numbers) {
+        self.0 |= &other.0;
+    }
+}
+
+impl SubAssign<&Numbers> for Numbers {
+    /// Takes out what is in the other.
+    fn sub_assign(&mut self, other: &Numbers) {
+        self.0 -= &other.0;
+    }
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Numbers({} of them)", self.len())
+    }
+}
