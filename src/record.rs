@@ -118,6 +118,11 @@ impl Payload {
         Value::Object(self.0.clone()).to_string()
     }
 
+    /// The fields, as JSON.
+    pub(crate) fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
