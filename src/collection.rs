@@ -5,6 +5,7 @@
 //! finds record numbers, the store turns numbers into ids and payloads.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,15 @@ use crate::search::{Answer, Query, Search, SearchStats};
 use crate::store::{Operation, Outcome, Precision, Store, StoreStats, Table};
 
 /// What a new collection is to be like. It cannot be changed later.
+///
+/// ```
+/// use nearbit::{CollectionSettings, EncoderSpec, KeepVectors, Width};
+///
+/// let codes = CollectionSettings::new(EncoderSpec::Codes { width: Width::new(64)? });
+/// assert!(codes.keep_text && codes.keep_vectors == KeepVectors::None);
+/// let vectors = CollectionSettings { keep_vectors: KeepVectors::F16, ..codes };
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct CollectionSettings {
     /// What turns sources into codes.
@@ -35,12 +45,42 @@ pub struct CollectionSettings {
 
 impl CollectionSettings {
     /// Settings with an encoder; texts are kept, vectors are not.
+    ///
+    /// ```
+    /// use nearbit::{CollectionSettings, EncoderSpec, InputKind, Width};
+    ///
+    /// let encoder = EncoderSpec::Hyperplanes {
+    ///     input: InputKind::Vector { dim: 384 },
+    ///     width: Width::new(128)?,
+    ///     seed: 0,
+    /// };
+    /// let settings = CollectionSettings::new(encoder);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn new(encoder: EncoderSpec) -> Self {
         Self { encoder, keep_text: true, keep_vectors: KeepVectors::None }
     }
 }
 
 /// Whether a collection keeps vectors beside their codes.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::{CollectionSettings, EncoderSpec, InputKind, KeepVectors, NewRecord, RecordId, Width};
+///
+/// let encoder = EncoderSpec::Hyperplanes {
+///     input: InputKind::Vector { dim: 2 },
+///     width: Width::new(64)?,
+///     seed: 0,
+/// };
+/// let settings =
+///     CollectionSettings { keep_vectors: KeepVectors::F16, ..CollectionSettings::new(encoder) };
+/// let points = database.create_collection("points", &settings)?;
+/// points.upsert(vec![NewRecord::vector([0.5, 0.1]).with_id("p")?])?;
+/// let found = points.get(&[RecordId::new("p")?])?;
+/// assert_eq!(found[0].as_ref().unwrap().vector, Some(vec![0.5, 0.099975586]));
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeepVectors {
@@ -63,6 +103,14 @@ impl KeepVectors {
 }
 
 /// A collection, described.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let info = notes.info();
+/// assert_eq!((info.name.as_str(), info.records, info.width.bits()), ("notes", 2, 64));
+/// assert_eq!(info.encoder.to_string(), "random hyperplanes over text, seed 0");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct CollectionInfo {
     /// The name.
@@ -82,6 +130,19 @@ pub struct CollectionInfo {
 }
 
 /// One record of a group that was written.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::NewRecord;
+///
+/// let written = notes.upsert(vec![
+///     NewRecord::text("the near side of the moon").with_id("moon")?,
+///     NewRecord::text("a slice of toast"),
+/// ])?;
+/// assert!(written[0].replaced && !written[1].replaced);
+/// assert_eq!(written[1].id.as_str().len(), 36); // a UUID, made for it
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upserted {
     /// The record's id: the one that was given, or the one that was made.
@@ -91,6 +152,15 @@ pub struct Upserted {
 }
 
 /// A page of records, oldest first.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let first = notes.list(None, 1)?;
+/// let second = notes.list(first.next, 1)?;
+/// assert_eq!(first.records[0].id.as_str(), "moon");
+/// assert_eq!(second.records[0].id.as_str(), "bread");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Page {
     /// The records.
@@ -100,6 +170,13 @@ pub struct Page {
 }
 
 /// What a collection takes on disk and in memory.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let sizes = notes.sizes();
+/// println!("{} bytes in segments, {} in memory", sizes.store.segment_bytes, sizes.index.total());
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
     /// On disk.
@@ -141,6 +218,17 @@ impl Settings {
 
 /// A handle on one collection. Clones are cheap and share it; every method may be called from
 /// many threads at once, and no reader waits for a writer.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let reader = {
+///     let notes = notes.clone();
+///     std::thread::spawn(move || notes.search(&nearbit::Search::text("rye bread")))
+/// };
+/// notes.upsert(vec![nearbit::NewRecord::text("a map of the moon")])?;
+/// assert_eq!(reader.join().unwrap()?.hits[0].id.as_str(), "bread");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Collection {
     inner: Arc<Inner>,
@@ -184,21 +272,45 @@ impl Collection {
     }
 
     /// The name.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.name(), "notes");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
     /// The width of every code in it.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.width().bits(), 64);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn width(&self) -> Width {
         self.inner.encoder.width()
     }
 
     /// The kind and shape of the sources that it takes; `None` where records bring their codes.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.input(), Some(nearbit::InputKind::Text));
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn input(&self) -> Option<InputKind> {
         self.inner.encoder.input()
     }
 
     /// How it was made and how many records it holds.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.info().records, 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn info(&self) -> CollectionInfo {
         let settings = &self.inner.settings;
         CollectionInfo {
@@ -215,6 +327,21 @@ impl Collection {
     /// Writes a group of records: all of them or, on an error, none. When it returns they are on
     /// disk and every search sees them. A record whose id is there already is replaced, and is
     /// then the youngest.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{NewRecord, Search};
+    ///
+    /// notes.upsert(vec![NewRecord::text("the rings of Saturn").with_id("saturn")?])?;
+    /// let answer = notes.search(&Search::text("rings of Saturn").limit(1))?;
+    /// assert_eq!(answer.hits[0].id.as_str(), "saturn");
+    ///
+    /// let twice = NewRecord::text("the same id twice").with_id("x")?;
+    /// let error = notes.upsert(vec![twice.clone(), twice]).unwrap_err();
+    /// assert!(error.to_string().starts_with("records[1].id"));
+    /// assert_eq!(notes.info().records, 3);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A source that the encoder does not take or an id that stands twice in the group, named as
@@ -244,6 +371,15 @@ impl Collection {
 
     /// An error where [`Collection::upsert`] would refuse the record for its source.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::NewRecord;
+    ///
+    /// assert!(notes.check(&NewRecord::text("a comet")).is_ok());
+    /// assert!(notes.check(&NewRecord::vector([0.5, 1.0])).is_err());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A source that the encoder does not take.
     pub fn check(&self, record: &NewRecord) -> Result<()> {
@@ -251,6 +387,15 @@ impl Collection {
     }
 
     /// Deletes records; says of each whether it was there.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::RecordId;
+    ///
+    /// let ids = [RecordId::new("moon")?, RecordId::new("sun")?];
+    /// assert_eq!(notes.delete(&ids)?, [true, false]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A store that refuses writes since one failed.
@@ -263,6 +408,18 @@ impl Collection {
 
     /// Reads records; `None` stands for an id that is not there.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::RecordId;
+    ///
+    /// let found = notes.get(&[RecordId::new("moon")?, RecordId::new("sun")?])?;
+    /// let moon = found[0].as_ref().unwrap();
+    /// assert_eq!(moon.text.as_deref(), Some("the far side of the moon"));
+    /// assert_eq!(moon.payload.text("label").as_deref(), Some("space"));
+    /// assert!(found[1].is_none());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Damaged bytes, or a disk that does not answer.
     pub fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Record>>> {
@@ -271,6 +428,21 @@ impl Collection {
     }
 
     /// A page of at most `limit` records, oldest first, after the place where another page ended.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// let (mut ids, mut after) = (Vec::new(), None);
+    /// loop {
+    ///     let page = notes.list(after, 1000)?;
+    ///     ids.extend(page.records.into_iter().map(|record| record.id.to_string()));
+    ///     after = page.next;
+    ///     if after.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// assert_eq!(ids, ["moon", "bread"]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Damaged bytes, or a disk that does not answer.
@@ -282,6 +454,20 @@ impl Collection {
     }
 
     /// Finds the nearest records.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{RecordId, Search};
+    ///
+    /// let answer = notes.search(&Search::text("the dark side of the moon").limit(1))?;
+    /// assert_eq!(answer.hits[0].id.as_str(), "moon");
+    /// println!("{} bits away, by {}", answer.hits[0].distance, answer.stats.plan.name());
+    ///
+    /// // A search by id leaves the record itself out.
+    /// let others = notes.search(&Search::id(RecordId::new("moon")?))?;
+    /// assert_eq!(others.hits[0].id.as_str(), "bread");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A query that the encoder does not take, an id that is not there, a deadline that passed.
@@ -325,6 +511,15 @@ impl Collection {
 
     /// Answers many searches, on all cores.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::Search;
+    ///
+    /// let answers = notes.search_batch(&[Search::text("the moon"), Search::text("rye bread")])?;
+    /// assert_eq!(answers[1].hits[0].id.as_str(), "bread");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The first error among them, its place preceded by `searches[3].`.
     pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
@@ -340,6 +535,17 @@ impl Collection {
     /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
     /// the index in memory: the same hits in the same order.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{Search, Source};
+    ///
+    /// let code = notes.encode_one(&Source::Text("the far side of the moon".to_owned()))?;
+    /// let on_disk = notes.lookup(&code, 2, usize::MAX)?;
+    /// assert_eq!(on_disk[0].id.as_str(), "moon");
+    /// assert_eq!(on_disk, notes.search(&Search::code(code).radius(2))?.hits);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A code of another width, damaged bytes, or a disk that does not answer.
     pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
@@ -350,6 +556,15 @@ impl Collection {
 
     /// The code that `source` would have here.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::Source;
+    ///
+    /// let code = notes.encode_one(&Source::Text("the moon".to_owned()))?;
+    /// assert_eq!(code.width(), notes.width());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A source that the encoder does not take.
     pub fn encode_one(&self, source: &Source) -> Result<Code> {
@@ -358,6 +573,12 @@ impl Collection {
     }
 
     /// The code of every record that has one, in no particular order.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.codes().len(), 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn codes(&self) -> Codes {
         let snapshot = self.inner.index.snapshot();
         let mut codes = Codes::with_capacity(snapshot.width(), snapshot.len());
@@ -369,17 +590,35 @@ impl Collection {
     }
 
     /// How many records stand in buckets of each size: bucket size -> number of buckets.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.bucket_sizes()[&1], 2); // two codes with one record each
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn bucket_sizes(&self) -> BTreeMap<usize, usize> {
         self.inner.index.snapshot().bucket_sizes()
     }
 
     /// What it takes on disk and in memory.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.sizes().store.records, 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn sizes(&self) -> Sizes {
         Sizes { store: self.inner.store.stats(), index: self.inner.index.memory() }
     }
 
     /// Brings the hash table on disk up to date, so that the next open is quick. Nothing depends
     /// on it: what was acknowledged is safe without.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// notes.checkpoint()?;
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A disk that does not answer.
@@ -472,6 +711,12 @@ impl Collection {
             score: 1.0 - distance as f32 / bits,
             payload: payload.then_some(record.payload),
         })
+    }
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Collection({}, {} x {})", self.name(), self.inner.store.len(), self.width())
     }
 }
 
