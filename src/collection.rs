@@ -481,6 +481,7 @@ impl Collection {
             // One more, where the record that was asked about will be taken out again.
             limit: search.limit.saturating_add(usize::from(itself.is_some())),
             radius: search.radius,
+            only: None,
             plan: search.plan,
             deadline: search.deadline,
         });
