@@ -91,7 +91,8 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Collection, CollectionInfo, CollectionSettings, KeepVectors, Page, Sizes, Upserted,
+    Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Page, Sizes,
+    Upserted,
 };
 pub use database::Database;
 pub use encoder::{EncoderInfo, EncoderSpec};

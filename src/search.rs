@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::code::Code;
+use crate::filter::Filter;
 use crate::index::Plan;
 use crate::record::{Hit, RecordId, Source};
 
@@ -40,6 +41,9 @@ pub struct Search {
     pub limit: usize,
     /// The largest distance of a hit, in bits.
     pub radius: Option<u32>,
+    /// Which records may be hits; it is asked before the nearest are taken, so that `limit` hits
+    /// come whenever so many records match.
+    pub filter: Option<Filter>,
     /// How the index is to go about it; the hits are the same whatever the plan.
     pub plan: Plan,
     /// Whether hits carry their payload.
@@ -58,7 +62,15 @@ impl Search {
     /// assert_eq!((search.limit, search.radius, search.plan), (10, None, Plan::Auto));
     /// ```
     pub fn new(query: Query) -> Self {
-        Self { query, limit: 10, radius: None, plan: Plan::Auto, payload: true, deadline: None }
+        Self {
+            query,
+            limit: 10,
+            radius: None,
+            filter: None,
+            plan: Plan::Auto,
+            payload: true,
+            deadline: None,
+        }
     }
 
     /// A search by text.
@@ -127,6 +139,21 @@ impl Search {
         self
     }
 
+    /// Returns only records that match `filter`.
+    ///
+    /// ```
+    /// use nearbit::{Filter, Search};
+    ///
+    /// let filter = Filter::parse(r#"label == "space" and year >= 1990"#)?;
+    /// let search = Search::text("the moon").filter(filter);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
     /// Asks for a plan.
     ///
     /// ```
@@ -182,6 +209,10 @@ pub struct SearchStats {
     pub probes: u64,
     /// Codes that were compared with the query's; equal ones count once.
     pub compared: u64,
+    /// Payloads that were read to know whether their records match the filter.
+    pub tested: u64,
+    /// From the filter to what the indexes of its fields say.
+    pub filtering: Duration,
     /// From the query to its code.
     pub encoding: Duration,
     /// From the code to the record numbers.

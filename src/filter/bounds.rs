@@ -49,7 +49,7 @@ impl Bounds {
                     any.maybe |= &next.maybe;
                     any
                 })
-                .unwrap_or_else(|| Self::exactly(Numbers::new()))
+                .unwrap_or_else(Self::none)
             }
             Filter::Not(filter) => {
                 let not = Self::of(filter, known);
@@ -70,6 +70,11 @@ impl Bounds {
                 None => Self { sure: Numbers::new(), maybe: everyone() },
             },
         }
+    }
+
+    /// No record matches.
+    pub(crate) fn none() -> Self {
+        Self::exactly(Numbers::new())
     }
 
     fn exactly(numbers: Numbers) -> Self {

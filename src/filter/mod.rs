@@ -48,10 +48,11 @@ mod tests;
 mod value;
 
 use std::fmt;
+use std::str::FromStr;
 
-pub(crate) use bounds::Bounds;
+pub(crate) use bounds::{Bounds, Known};
 pub use date::Date;
-pub(crate) use fields::FieldIndex;
+pub(crate) use fields::{Content, FieldIndex};
 pub use value::{Point, Value};
 
 use crate::error::{Error, Result};
@@ -185,6 +186,14 @@ impl Field {
     /// The names, from the outermost object inwards.
     pub fn names(&self) -> &[String] {
         &self.0
+    }
+}
+
+impl FromStr for Field {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
     }
 }
 

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
-use super::bounds::Known;
-use super::fields::Content;
 use super::*;
 use crate::numbers::Numbers;
 use crate::record::Payload;

@@ -32,6 +32,7 @@ mod contents;
 mod files;
 mod format;
 mod hash;
+mod live;
 mod lookup;
 mod manifest;
 mod open;
@@ -236,7 +237,6 @@ pub struct Store {
 struct Shared {
     dir: PathBuf,
     width: Width,
-    settings: Vec<u8>,
     hasher: hash::IdHasher,
     limits: Limits,
     table: Table,
@@ -266,11 +266,6 @@ struct State {
 }
 
 impl Store {
-    /// The settings that the collection was created with.
-    pub fn settings(&self) -> &[u8] {
-        &self.shared.settings
-    }
-
     /// The width of every code.
     pub fn width(&self) -> Width {
         self.shared.width

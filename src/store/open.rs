@@ -109,7 +109,6 @@ impl Store {
         let shared = Shared {
             dir: dir.to_path_buf(),
             width: manifest.width,
-            settings: manifest.settings.clone(),
             hasher: IdHasher::new(manifest.collection, limits.hash_mask),
             limits,
             table: table.clone(),
