@@ -5,6 +5,7 @@
 
 mod collection;
 mod console;
+mod decode;
 mod delete;
 mod demo;
 mod draw;
@@ -14,9 +15,11 @@ mod exit;
 mod get;
 mod index;
 mod input;
+mod network;
 mod output;
 mod place;
 mod progress;
+mod score;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
@@ -54,6 +57,8 @@ enum Command {
     Demo(demo::Args),
     Train(train::Args),
     Encode(encode::Args),
+    Decode(decode::Args),
+    Score(score::Args),
     #[command(subcommand)]
     Collection(collection::Command),
     Index(index::Args),
@@ -80,6 +85,8 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(args, console),
         Command::Train(args) => train::run(args, console),
         Command::Encode(args) => encode::run(args, console),
+        Command::Decode(args) => decode::run(args, console),
+        Command::Score(args) => score::run(args, console),
         Command::Collection(command) => collection::run(command, console),
         Command::Index(args) => index::run(args, console),
         Command::Search(args) => search::run(args, console),

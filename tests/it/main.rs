@@ -4,6 +4,8 @@
 mod cli;
 mod code;
 mod collection;
+#[cfg(feature = "cli")]
+mod families;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
