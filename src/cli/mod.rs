@@ -17,6 +17,7 @@ mod index;
 mod input;
 mod network;
 mod output;
+mod page;
 mod place;
 mod progress;
 mod score;
@@ -55,7 +56,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
-    Train(train::Args),
+    // Far more flags than the others have.
+    Train(Box<train::Args>),
     Encode(encode::Args),
     Decode(decode::Args),
     Score(score::Args),
@@ -83,7 +85,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::run(args, console),
-        Command::Train(args) => train::run(args, console),
+        Command::Train(args) => train::run(*args, console),
         Command::Encode(args) => encode::run(args, console),
         Command::Decode(args) => decode::run(args, console),
         Command::Score(args) => score::run(args, console),

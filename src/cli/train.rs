@@ -47,6 +47,9 @@ pub struct Args {
     /// Write a checkpoint after every epoch, and go on from it if it is there; Ctrl-C keeps the last
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Write a report to look at: curves, bits, reconstructions, a map of the codes, in one page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     network: Network,
     #[command(flatten)]
@@ -93,6 +96,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         Some(Preset::Image) | None => None,
     };
     super::place::check_writable(&args.model)?;
+    if let Some(report) = &args.report {
+        super::place::check_writable(report)?;
+    }
     let start = Instant::now();
     let data = load(&Origin::from(args.input.as_path()), &args.reading.options(source))?;
     let preset = match (args.preset, &data.inputs) {
@@ -118,16 +124,21 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         }
     });
     drop(bar);
-    if let (Err(Error::Interrupted), Some(checkpoint)) = (&trained, &args.checkpoint) {
-        if checkpoint.exists() {
-            console.note(format!(
-                "{} holds the epochs that were finished; the same command goes on from there",
-                checkpoint.display()
-            ));
-        }
+    if let (Err(Error::Interrupted), Some(checkpoint)) = (&trained, &args.checkpoint)
+        && checkpoint.exists()
+    {
+        console.note(format!(
+            "{} holds the epochs that were finished; the same command goes on from there",
+            checkpoint.display()
+        ));
     }
     let model = trained?;
     model.save(&args.model)?;
+    if let Some(path) = &args.report {
+        let ids: Vec<String> = data.ids.iter().map(ToString::to_string).collect();
+        let page = super::page::page(&model, &data.inputs, &ids)?;
+        std::fs::write(path, page).map_err(Error::io("write", path))?;
+    }
     let info = model.info();
     let last = info.report.epochs.get(info.report.best_epoch.saturating_sub(1));
     console.result(&Fields::new([

@@ -94,7 +94,7 @@ mod tests {
         let l1 = || sparsity(&h, Sparsity::L1 { weight: 2.0 }).unwrap().unwrap();
         let expected: f64 = values.iter().flatten().map(|x| x.abs()).sum::<f64>() * 2.0 / 15.0;
         assert!((number(&l1()) - expected).abs() < 1e-12);
-        check(&[h.clone()], l1);
+        check(std::slice::from_ref(&h), l1);
 
         let p = || sigmoid(&h).unwrap();
         let kl = || sparsity(&p(), Sparsity::Kl { weight: 2.0, target: 0.1 }).unwrap().unwrap();
@@ -105,7 +105,7 @@ mod tests {
         };
         let expected = 2.0 * (0..3).map(of_unit).sum::<f64>() / 3.0;
         assert!((number(&kl()) - expected).abs() < 1e-5, "{expected}");
-        check(&[h.clone()], kl);
+        check(std::slice::from_ref(&h), kl);
     }
 
     /// Two layers and one: the encoder's activations at x.

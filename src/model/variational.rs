@@ -66,7 +66,7 @@ mod tests {
             q * (2.0 * q).ln() + (1.0 - q) * (2.0 * (1.0 - q)).ln()
         });
         of(of_normals(&a, &b).unwrap(), &|m, l| (m * m + l.exp() - l - 1.0) / 2.0);
-        check(&[a.clone()], || of_bits(&a).unwrap().sum_all().unwrap());
+        check(std::slice::from_ref(&a), || of_bits(&a).unwrap().sum_all().unwrap());
         let variables = [a.clone(), b.clone()];
         check(&variables, || of_normals(&a, &b).unwrap().sum_all().unwrap());
     }

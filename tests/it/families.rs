@@ -99,3 +99,54 @@ fn families_of_autoencoders_are_flags() {
         &["corruption: noise on every word", "take masking"],
     );
 }
+
+#[test]
+fn a_report_is_one_page_that_needs_nothing_else() {
+    let env = with_digits("--hidden 32 --report report.html");
+    let page = std::fs::read_to_string(env.path("report.html")).unwrap();
+    for part in ["<h2>Training</h2>", "<h2>Bits</h2>", "their codes give back", "<h2>Map"] {
+        assert!(page.contains(part), "no {part}");
+    }
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    // 1,797 dots, and nothing to be fetched or run.
+    assert_eq!(page.matches("<circle").count(), 1797);
+    for word in ["http", "<script", "<link", "<img", "url(", "NaN"] {
+        assert!(!page.contains(word), "{word}");
+    }
+    let texts = sample("paragraphs.jsonl");
+    env.one(&format!("train '{texts}' --epochs 1 --model t.safetensors --report t.html"));
+    assert!(std::fs::read_to_string(env.path("t.html")).unwrap().contains("<tr><td>"));
+    env.fails(
+        1,
+        &format!("train '{texts}' --epochs 1 --model t.safetensors --report no/such/t.html"),
+        &["no/such"],
+    );
+}
+
+/// Starts a long training, waits for its first checkpoint, presses Ctrl-C.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_keeps_its_checkpoint_and_goes_on_from_it() {
+    let env = TestEnv::new();
+    let digits = sample("digits-images.idx3-ubyte.gz");
+    let line = |epochs: usize| {
+        format!(
+            "train '{digits}' --bits 8 --hidden none --neighbours 0 --schedule constant \
+             --epochs {epochs} --checkpoint c.safetensors --model m.safetensors"
+        )
+    };
+    let mut command = env.command(&line(100_000));
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !env.path("c.safetensors").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("the same command goes on") && message.contains("interrupted"));
+    assert!(!env.path("m.safetensors").exists());
+    // Another number of epochs is another training.
+    env.fails(1, &line(3), &["got one of other inputs or options"]);
+}
