@@ -5,6 +5,7 @@
 
 mod collection;
 mod console;
+mod count;
 mod decode;
 mod delete;
 mod demo;
@@ -12,6 +13,7 @@ mod draw;
 mod encode;
 mod eval;
 mod exit;
+mod export;
 mod get;
 mod index;
 mod input;
@@ -66,6 +68,8 @@ enum Command {
     Index(index::Args),
     Search(search::Args),
     Get(get::Args),
+    Count(count::Args),
+    Export(export::Args),
     Delete(delete::Args),
     Eval(eval::Args),
     Stats(stats::Args),
@@ -93,6 +97,8 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Index(args) => index::run(args, console),
         Command::Search(args) => search::run(args, console),
         Command::Get(args) => get::run(args, console),
+        Command::Count(args) => count::run(args, console),
+        Command::Export(args) => export::run(args, console),
         Command::Delete(args) => delete::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),

@@ -27,3 +27,23 @@ pub(super) fn ring(probes: u64, density: f64) -> f64 {
 
 /// The share of a scan's cost that a search may spend on probing that may come to nothing.
 pub(super) const VENTURE: f64 = 0.125;
+
+/// To find the code of a record by its number, wait for it and compare it.
+const LIST: f64 = 12.0;
+
+/// To look a record up in a subset.
+const LOOK_UP: f64 = 40.0;
+
+/// To go through a list of `records` records.
+pub(super) fn list(records: u64) -> f64 {
+    records as f64 * LIST
+}
+
+/// To look up those that turn out near while the `limit` nearest of a share of `records` records
+/// are found: for each that is wanted, 1 / `share` have to be near, and as many again each time
+/// that the codes compared so far double.
+pub(super) fn look_up(records: usize, share: f64, limit: usize) -> f64 {
+    let wanted = limit as f64 / share;
+    let doublings = (records as f64 / wanted).max(1.0).log2();
+    (wanted * (1.0 + doublings)).min(records as f64) * LOOK_UP
+}

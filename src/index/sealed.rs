@@ -11,6 +11,7 @@
 //! codes     ascending, each once, shape (codes, words)
 //! buckets   one u32 a code: where its records begin in `ages`           codes + 1
 //! ages      one u32 a record: its place in `numbers`, ascending within a bucket
+//! rows      one u32 a record, in the order of their ages: the row of its code
 //! numbers   one u64 a record, ascending
 //! ```
 //!
@@ -37,6 +38,7 @@ pub(super) struct Sealed {
     codes: Vec<u64>,
     buckets: Vec<u32>,
     ages: Vec<u32>,
+    rows: Vec<u32>,
     numbers: Vec<u64>,
 }
 
@@ -62,12 +64,14 @@ impl Sealed {
         let mut codes: Vec<u64> = Vec::with_capacity(rows.len());
         let mut buckets = Vec::with_capacity(numbers.len() + 1);
         let mut ages = Vec::with_capacity(numbers.len());
+        let mut places = vec![0; numbers.len()];
         for (_, age) in order {
             let code = row(age);
             if codes.len() < words || codes[codes.len() - words..] != *code {
                 codes.extend_from_slice(code);
                 buckets.push(ages.len() as u32);
             }
+            places[age as usize] = buckets.len() as u32 - 1;
             ages.push(age);
         }
         buckets.push(ages.len() as u32);
@@ -76,7 +80,7 @@ impl Sealed {
 
         let slot_bits = slot_bits(width, codes.len() / words);
         let slots = slots(&codes, words, slot_bits);
-        Self { width, slots, slot_bits, codes, buckets, ages, numbers }
+        Self { width, slots, slot_bits, codes, buckets, ages, rows: places, numbers }
     }
 
     /// The number of records, dead ones included.
@@ -139,14 +143,28 @@ impl Sealed {
         self.codes.chunks_exact(self.width.words()).zip(buckets)
     }
 
+    /// The row of the code of an age.
+    #[inline]
+    pub(super) fn row(&self, age: usize) -> u32 {
+        self.rows[age]
+    }
+
     /// Each age with its code, oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = (u32, &[u64])> {
-        let mut rows = vec![0u32; self.len()];
-        for (row, (_, ages)) in (0..).zip(self.iter()) {
-            ages.iter().for_each(|&age| rows[age as usize] = row);
-        }
         let words = self.width.words();
-        (0..).zip(rows).map(move |(age, row)| (age, &self.codes[row as usize * words..][..words]))
+        (0..).zip(self.rows.iter().map(move |&row| &self.codes[row as usize * words..][..words]))
+    }
+
+    /// The ages of those of some ascending numbers that are here.
+    pub(super) fn ages_of(
+        &self,
+        numbers: impl Iterator<Item = u64>,
+    ) -> impl Iterator<Item = usize> {
+        let mut from = 0;
+        numbers.filter_map(move |number| {
+            from += gallop(&self.numbers[from..], number);
+            (self.numbers.get(from) == Some(&number)).then_some(from)
+        })
     }
 
     /// The bytes of the codes.
@@ -158,6 +176,7 @@ impl Sealed {
     pub(super) fn number_memory(&self) -> usize {
         size_of_val(&self.buckets[..])
             + size_of_val(&self.ages[..])
+            + size_of_val(&self.rows[..])
             + size_of_val(&self.numbers[..])
     }
 
@@ -165,6 +184,18 @@ impl Sealed {
     pub(super) fn table_memory(&self) -> usize {
         size_of_val(&self.slots[..])
     }
+}
+
+/// The place of the first of `numbers`, which ascend, that is not below `number`; quick where it
+/// is near the front.
+fn gallop(numbers: &[u64], number: u64) -> usize {
+    let mut step = 1;
+    while numbers.get(step - 1).is_some_and(|&passed| passed < number) {
+        step *= 2;
+    }
+    let known = step / 2;
+    let end = step.min(numbers.len());
+    known + numbers[known..end].partition_point(|&passed| passed < number)
 }
 
 /// Bits for about as many slots as codes.
@@ -216,6 +247,14 @@ mod tests {
                 }
                 assert_eq!(seen, rows);
                 assert_eq!(sealed.age(1), None);
+                assert!(
+                    (0..)
+                        .zip(sealed.by_age())
+                        .all(|(i, (age, code))| { age == i && code == codes.row(i as usize) })
+                );
+                let asked = (0..3 * rows as u64 + 9).filter(|number| number % 7 != 2);
+                let found: Vec<usize> = sealed.ages_of(asked.clone()).collect();
+                assert_eq!(found, asked.filter_map(|n| sealed.age(n)).collect::<Vec<_>>());
                 let last = sealed.slot_span((1 << sealed.slot_bits()) - 1);
                 assert_eq!(last.end, sealed.span().end, "the slots cover all codes");
             }

@@ -11,6 +11,7 @@ use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
 use super::{cost, ring};
+use crate::numbers::Numbers;
 
 /// Slots that are looked up before their codes are compared: the lookups overlap in the memory.
 const BATCH: usize = 128;
@@ -33,6 +34,7 @@ pub(super) fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
             radius: search.radius,
             probes: search.probes,
             compared: search.compared,
+            listed: search.listed,
         },
         neighbours: search.nearest.into_sorted(),
     }
@@ -45,6 +47,7 @@ struct Search<'a> {
     sealed: &'a Sealed,
     query: &'a [u64],
     limit: usize,
+    only: Option<&'a Numbers>,
     deadline: Option<Instant>,
     nearest: Nearest,
     /// What the kernel found last; kept for its memory.
@@ -53,6 +56,7 @@ struct Search<'a> {
     radius: u32,
     probes: u64,
     compared: u64,
+    listed: bool,
 }
 
 impl<'a> Search<'a> {
@@ -65,6 +69,7 @@ impl<'a> Search<'a> {
             sealed: &snapshot.sealed,
             query: query.code.words(),
             limit: query.limit,
+            only: query.only,
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
             found: Vec::new(),
@@ -72,17 +77,70 @@ impl<'a> Search<'a> {
             radius: 0,
             probes: 0,
             compared: 0,
+            listed: false,
         }
     }
 
     /// Searches everything by a plan, and says which of the two it was.
     fn run(&mut self, plan: Plan) -> Plan {
+        if let Some(only) = self.only.filter(|only| plan != Plan::Probe && self.is_short(only)) {
+            self.list(only);
+            self.scan_delta();
+            return Plan::Scan;
+        }
         let probed = plan != Plan::Scan && self.probe(plan == Plan::Probe);
         if !probed {
             self.scan();
         }
         self.scan_delta();
         if probed { Plan::Probe } else { Plan::Scan }
+    }
+
+    /// Whether to go through the records of a subset costs less than to scan and look up what is
+    /// near.
+    fn is_short(&self, only: &Numbers) -> bool {
+        let (codes, records) = (self.sealed.span().len(), self.sealed.len());
+        let share = only.len() as f64 / records as f64;
+        let scan = cost::scan(self.kernel, codes, self.query.len())
+            + cost::look_up(records, share.clamp(f64::MIN_POSITIVE, 1.0), self.limit);
+        cost::list(only.len()) < scan
+    }
+
+    /// Compares the code of each sealed record of a subset.
+    fn list(&mut self, only: &Numbers) {
+        self.listed = true;
+        let mut ages = self.sealed.ages_of(only.iter());
+        let mut listed = [0; BATCH];
+        let mut spans = [Span { start: 0, end: 0 }; BATCH];
+        loop {
+            let mut count = 0;
+            for age in ages.by_ref().take(BATCH) {
+                let start = self.sealed.row(age);
+                (listed[count], spans[count]) = (age, Span { start, end: start + 1 });
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            if self.is_expired() {
+                return;
+            }
+            self.compared += count as u64;
+            let (spans, radius) = (&spans[..count], self.nearest.radius());
+            self.kernel.within(self.sealed.codes(), self.query, spans, radius, &mut self.found);
+            // What was found stands in the order of the spans.
+            let mut at = 0;
+            for Found { row, distance } in self.found.drain(..) {
+                at += spans[at..].iter().take_while(|span| span.start != row).count();
+                if !self.snapshot.dead.contains(listed[at]) {
+                    let number = self.sealed.number(listed[at] as u32);
+                    self.nearest.push(Neighbour { distance, number });
+                }
+                at += 1;
+            }
+            self.nearest.cut();
+        }
+        self.radius = self.snapshot.width().bits() as u32;
     }
 
     /// Compares every sealed code.
@@ -194,9 +252,12 @@ impl<'a> Search<'a> {
         for Found { row, distance } in self.found.drain(..) {
             let live = self.sealed.bucket(row).iter();
             let live = live.filter(|&&age| !self.snapshot.dead.contains(age as usize));
+            let numbers = live.map(|&age| self.sealed.number(age));
+            let wanted =
+                numbers.filter(|&number| self.only.is_none_or(|only| only.contains(number)));
             // The ages of a bucket ascend, so of a large one only the first can be wanted.
-            for &age in live.take(self.limit) {
-                self.nearest.push(Neighbour { distance, number: self.sealed.number(age) });
+            for number in wanted.take(self.limit) {
+                self.nearest.push(Neighbour { distance, number });
             }
         }
     }
@@ -212,8 +273,9 @@ impl<'a> Search<'a> {
             self.kernel.within(stretch.words, self.query, &span, radius, &mut self.found);
             self.compared += span[0].len() as u64;
             for Found { row, distance } in self.found.drain(..) {
-                if !delta.dead().contains(stretch.place + row as usize) {
-                    let number = stretch.numbers[row as usize];
+                let number = stretch.numbers[row as usize];
+                let dead = delta.dead().contains(stretch.place + row as usize);
+                if !dead && self.only.is_none_or(|only| only.contains(number)) {
                     self.nearest.push(Neighbour { distance, number });
                 }
             }

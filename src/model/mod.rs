@@ -69,6 +69,28 @@ const KIND: &str = "nearbit-model";
 
 /// A trained model: features and encoder. It cannot be changed; a clone is the same model and costs
 /// nothing; any number of threads may use it.
+///
+/// ```
+/// # let values = (0..400).map(|i| (i as f32 * 0.7).sin()).collect();
+/// # let inputs = nearbit::Inputs::Vectors(nearbit::Matrix::new(50, 8, values));
+/// # let options = nearbit::model::TrainOptions {
+/// #     bits: nearbit::Width::new(6)?,
+/// #     epochs: Some(1),
+/// #     ..nearbit::model::TrainOptions::preset(nearbit::model::Preset::Vector)
+/// # };
+/// # let model = nearbit::model::train(&inputs, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+///
+/// use nearbit::model::Model;
+///
+/// let codes = model.encode(&inputs)?;
+/// let activations = model.activations(&inputs)?;
+/// assert_eq!(codes.get(0).bit(3), activations.row(0)[3] > 0.5);
+///
+/// let same = Model::from_bytes(&model.to_bytes())?;
+/// assert_eq!(same.digest(), model.digest());
+/// assert_eq!(same.info().encoder.last(), Some(&6));
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 

@@ -6,6 +6,7 @@ mod code;
 mod collection;
 #[cfg(feature = "cli")]
 mod families;
+mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
