@@ -4,6 +4,8 @@
 mod cli;
 mod code;
 mod collection;
+#[cfg(feature = "cli")]
+mod families;
 mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
