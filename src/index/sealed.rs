@@ -149,6 +149,12 @@ impl Sealed {
         self.rows[age]
     }
 
+    /// The words of the code of a row.
+    pub(super) fn code(&self, row: u32) -> &[u64] {
+        let words = self.width.words();
+        &self.codes[row as usize * words..][..words]
+    }
+
     /// Each age with its code, oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = (u32, &[u64])> {
         let words = self.width.words();
