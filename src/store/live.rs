@@ -28,6 +28,7 @@ impl Store {
         self.shared.check_poison()?;
         let mut manifest = lock_mutex(&self.shared.manifest);
         let old = std::mem::replace(&mut manifest.settings, settings.to_vec());
-        manifest.write(&self.shared.dir).inspect_err(|_| manifest.settings = old)
+        let written = manifest.write(&self.shared.files, &self.shared.dir);
+        written.inspect_err(|_| manifest.settings = old)
     }
 }

@@ -235,6 +235,7 @@ pub struct Store {
 /// What the checkpoint's thread sees too.
 #[derive(Debug)]
 struct Shared {
+    files: files::Files,
     dir: PathBuf,
     width: Width,
     hasher: hash::IdHasher,
