@@ -10,6 +10,7 @@ mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
+mod rescoring;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]
