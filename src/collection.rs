@@ -4,103 +4,32 @@
 //! index shows it, the caller is told. A search goes up: the query becomes a code, the index
 //! finds record numbers, the store turns numbers into ids and payloads.
 
+mod diversity;
+mod fields;
+mod group;
+mod matching;
+mod rescore;
+mod search;
+mod selection;
+mod settings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
+use self::fields::Fields;
+pub(crate) use self::settings::Settings;
+pub use self::settings::{CollectionSettings, KeepVectors, Metric};
 use crate::code::{Code, Codes, Width};
-use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
+use crate::encoder::{Encoder, EncoderInfo};
 use crate::error::{Error, Result};
-use crate::index::{self, Index, Memory};
+use crate::filter::Field;
+use crate::index::{Index, Memory};
 use crate::input::InputKind;
-use crate::record::{Hit, NewRecord, Record, RecordId, Source};
-use crate::search::{Answer, Query, Search, SearchStats};
-use crate::store::{Operation, Outcome, Precision, Store, StoreStats, Table};
-
-/// What a new collection is to be like. It cannot be changed later.
-///
-/// ```
-/// use nearbit::{CollectionSettings, EncoderSpec, KeepVectors, Width};
-///
-/// let codes = CollectionSettings::new(EncoderSpec::Codes { width: Width::new(64)? });
-/// assert!(codes.keep_text && codes.keep_vectors == KeepVectors::None);
-/// let vectors = CollectionSettings { keep_vectors: KeepVectors::F16, ..codes };
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Debug)]
-pub struct CollectionSettings {
-    /// What turns sources into codes.
-    pub encoder: EncoderSpec,
-    /// Whether texts are kept beside their codes, to be read back.
-    pub keep_text: bool,
-    /// Whether vectors are kept beside their codes, and how.
-    pub keep_vectors: KeepVectors,
-}
-
-impl CollectionSettings {
-    /// Settings with an encoder; texts are kept, vectors are not.
-    ///
-    /// ```
-    /// use nearbit::{CollectionSettings, EncoderSpec, InputKind, Width};
-    ///
-    /// let encoder = EncoderSpec::Hyperplanes {
-    ///     input: InputKind::Vector { dim: 384 },
-    ///     width: Width::new(128)?,
-    ///     seed: 0,
-    /// };
-    /// let settings = CollectionSettings::new(encoder);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn new(encoder: EncoderSpec) -> Self {
-        Self { encoder, keep_text: true, keep_vectors: KeepVectors::None }
-    }
-}
-
-/// Whether a collection keeps vectors beside their codes.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// use nearbit::{CollectionSettings, EncoderSpec, InputKind, KeepVectors, NewRecord, RecordId, Width};
-///
-/// let encoder = EncoderSpec::Hyperplanes {
-///     input: InputKind::Vector { dim: 2 },
-///     width: Width::new(64)?,
-///     seed: 0,
-/// };
-/// let settings =
-///     CollectionSettings { keep_vectors: KeepVectors::F16, ..CollectionSettings::new(encoder) };
-/// let points = database.create_collection("points", &settings)?;
-/// points.upsert(vec![NewRecord::vector([0.5, 0.1]).with_id("p")?])?;
-/// let found = points.get(&[RecordId::new("p")?])?;
-/// assert_eq!(found[0].as_ref().unwrap().vector, Some(vec![0.5, 0.099975586]));
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeepVectors {
-    /// Vectors are dropped once they are encoded.
-    #[default]
-    None,
-    /// Two bytes a number, about three decimal digits.
-    F16,
-    /// Four bytes a number, as given.
-    F32,
-}
-
-impl KeepVectors {
-    fn precision(self) -> Precision {
-        match self {
-            Self::F16 => Precision::F16,
-            Self::None | Self::F32 => Precision::F32,
-        }
-    }
-}
+use crate::record::{NewRecord, Record, RecordId, Source};
+use crate::store::{Operation, Outcome, Store, StoreStats, Table};
 
 /// A collection, described.
 ///
@@ -123,10 +52,34 @@ pub struct CollectionInfo {
     pub keep_text: bool,
     /// Whether vectors are kept.
     pub keep_vectors: KeepVectors,
+    /// How kept vectors are compared.
+    pub metric: Metric,
     /// Records in it.
     pub records: u64,
     /// When it was created, in seconds since 1970.
     pub created: u64,
+    /// The fields of payloads that are indexed.
+    pub index_fields: Vec<IndexedField>,
+}
+
+/// A field of payloads that is indexed.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// notes.index_field("label".parse()?)?;
+/// for indexed in notes.info().index_fields {
+///     println!("{}: {} values, complete: {}", indexed.field, indexed.values, indexed.complete);
+/// }
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexedField {
+    /// The field.
+    pub field: Field,
+    /// Different values in it.
+    pub values: usize,
+    /// Whether every record is in the index. Until then filters read the payloads of the others.
+    pub complete: bool,
 }
 
 /// One record of a group that was written.
@@ -185,37 +138,6 @@ pub struct Sizes {
     pub index: Memory,
 }
 
-/// What the store keeps for a collection, as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    pub(crate) encoder: EncoderInfo,
-    pub(crate) keep_text: bool,
-    pub(crate) keep_vectors: KeepVectors,
-    pub(crate) created: u64,
-}
-
-impl Settings {
-    pub(crate) fn new(settings: &CollectionSettings, encoder: EncoderInfo) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            encoder,
-            keep_text: settings.keep_text,
-            keep_vectors: settings.keep_vectors,
-            created: now.as_secs(),
-        }
-    }
-
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8], file: &Path) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|e| {
-            Error::damaged(file, None, format!("expected the collection's settings: {e}"))
-        })
-    }
-}
-
 /// A handle on one collection. Clones are cheap and share it; every method may be called from
 /// many threads at once, and no reader waits for a writer.
 ///
@@ -238,8 +160,12 @@ struct Inner {
     name: String,
     settings: Settings,
     encoder: Encoder,
-    store: Store,
+    /// Before the store, which is closed by the last who holds it.
+    fields: Fields,
+    store: Arc<Store>,
     index: Index,
+    /// Held while the settings that are kept are changed.
+    changing: Mutex<()>,
     /// Set when the collection is deleted while handles on it are still about.
     deleted: AtomicBool,
 }
@@ -263,12 +189,25 @@ impl Collection {
         encoder: impl FnOnce(&EncoderInfo) -> Result<Encoder>,
     ) -> Result<Self> {
         let (store, live) = Store::open(folder, table)?;
-        let settings = Settings::from_bytes(store.settings(), folder)?;
+        let settings = Settings::from_bytes(&store.settings(), folder)?;
+        let fields = settings.fields().map_err(|error| {
+            Error::damaged(folder, None, format!("expected the collection's settings: {error}"))
+        })?;
         let encoder = encoder(&settings.encoder)?;
         let index = Index::build(store.width(), live.numbers, live.codes);
-        let deleted = AtomicBool::new(false);
-        let name = name.to_owned();
-        Ok(Self { inner: Arc::new(Inner { name, settings, encoder, store, index, deleted }) })
+        let store = Arc::new(store);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name: name.to_owned(),
+                settings,
+                encoder,
+                fields: Fields::new(fields, Arc::clone(&store)),
+                store,
+                index,
+                changing: Mutex::default(),
+                deleted: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// The name.
@@ -319,9 +258,66 @@ impl Collection {
             encoder: settings.encoder.clone(),
             keep_text: settings.keep_text,
             keep_vectors: settings.keep_vectors,
+            metric: settings.metric,
             records: self.inner.store.len(),
             created: settings.created,
+            index_fields: self.inner.fields.info(),
         }
+    }
+
+    /// Indexes a field of payloads from now on, so that filters on it need not read them; says
+    /// whether it was not indexed before. Records that are there already are added in the
+    /// background; until then filters on the field are as right as ever, and slower.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert!(notes.index_field("author.name".parse()?)?);
+    /// assert!(!notes.index_field("author.name".parse()?)?);
+    /// assert!(notes.drop_field_index(&"author.name".parse()?)?);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn index_field(&self, field: Field) -> Result<bool> {
+        let _one_at_a_time = self.check_alive().map(|()| self.changing())?;
+        let mut fields = self.inner.fields.names();
+        if fields.contains(&field) {
+            return Ok(false);
+        }
+        fields.push(field.clone());
+        self.keep_fields(&fields)?;
+        self.inner.fields.add(field);
+        Ok(true)
+    }
+
+    /// Drops the index of a field; says whether there was one.
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn drop_field_index(&self, field: &Field) -> Result<bool> {
+        let _one_at_a_time = self.check_alive().map(|()| self.changing())?;
+        let mut fields = self.inner.fields.names();
+        let before = fields.len();
+        fields.retain(|known| known != field);
+        if fields.len() == before {
+            return Ok(false);
+        }
+        self.keep_fields(&fields)?;
+        self.inner.fields.remove(field);
+        Ok(true)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // It guards settings on disk, which are whole even after a panic.
+        self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps which fields are indexed; whoever calls holds `changing`.
+    fn keep_fields(&self, fields: &[Field]) -> Result<()> {
+        let index_fields = Settings::names(fields);
+        let settings = Settings { index_fields, ..self.inner.settings.clone() };
+        self.inner.store.set_settings(&settings.to_bytes())
     }
 
     /// Writes a group of records: all of them or, on an error, none. When it returns they are on
@@ -453,108 +449,6 @@ impl Collection {
         Ok(Page { records: found.into_iter().map(|(_, record)| record).collect(), next })
     }
 
-    /// Finds the nearest records.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::{RecordId, Search};
-    ///
-    /// let answer = notes.search(&Search::text("the dark side of the moon").limit(1))?;
-    /// assert_eq!(answer.hits[0].id.as_str(), "moon");
-    /// println!("{} bits away, by {}", answer.hits[0].distance, answer.stats.plan.name());
-    ///
-    /// // A search by id leaves the record itself out.
-    /// let others = notes.search(&Search::id(RecordId::new("moon")?))?;
-    /// assert_eq!(others.hits[0].id.as_str(), "bread");
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A query that the encoder does not take, an id that is not there, a deadline that passed.
-    pub fn search(&self, search: &Search) -> Result<Answer> {
-        self.check_alive()?;
-        let start = Instant::now();
-        let (code, itself) = self.query_code(&search.query)?;
-        let encoded = Instant::now();
-        let found = self.inner.index.search(&index::Query {
-            code: &code,
-            // One more, where the record that was asked about will be taken out again.
-            limit: search.limit.saturating_add(usize::from(itself.is_some())),
-            radius: search.radius,
-            only: None,
-            plan: search.plan,
-            deadline: search.deadline,
-        });
-        if !found.complete {
-            return Err(Error::Timeout);
-        }
-        let searched = Instant::now();
-        let neighbours = found.neighbours.iter().filter(|n| Some(n.number) != itself);
-        let hits = neighbours
-            .take(search.limit)
-            .map(|n| self.hit(n.number, n.distance, search.payload))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Answer {
-            hits,
-            complete: found.complete,
-            stats: SearchStats {
-                plan: found.stats.plan,
-                kernel: found.stats.kernel,
-                radius: found.stats.radius,
-                probes: found.stats.probes,
-                compared: found.stats.compared,
-                encoding: encoded - start,
-                searching: searched - encoded,
-                reading: searched.elapsed(),
-            },
-        })
-    }
-
-    /// Answers many searches, on all cores.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::Search;
-    ///
-    /// let answers = notes.search_batch(&[Search::text("the moon"), Search::text("rye bread")])?;
-    /// assert_eq!(answers[1].hits[0].id.as_str(), "bread");
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// The first error among them, its place preceded by `searches[3].`.
-    pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
-        searches
-            .par_iter()
-            .enumerate()
-            .map(|(i, search)| {
-                self.search(search).map_err(|e| e.within(&format!("searches[{i}].")))
-            })
-            .collect()
-    }
-
-    /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
-    /// the index in memory: the same hits in the same order.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::{Search, Source};
-    ///
-    /// let code = notes.encode_one(&Source::Text("the far side of the moon".to_owned()))?;
-    /// let on_disk = notes.lookup(&code, 2, usize::MAX)?;
-    /// assert_eq!(on_disk[0].id.as_str(), "moon");
-    /// assert_eq!(on_disk, notes.search(&Search::code(code).radius(2))?.hits);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A code of another width, damaged bytes, or a disk that does not answer.
-    pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
-        self.check_alive()?;
-        let found = self.inner.store.within(code, radius, limit)?;
-        found.into_iter().map(|(number, distance)| self.hit(number, distance, true)).collect()
-    }
-
     /// The code that `source` would have here.
     ///
     /// ```
@@ -676,42 +570,13 @@ impl Collection {
 
     /// Makes a group durable, then visible.
     fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
-        let index = &self.inner.index;
-        self.inner.store.commit(operations, |committed| {
+        let Inner { index, fields, store, .. } = &*self.inner;
+        let contents = fields.contents(&operations);
+        let outcomes = store.commit(operations, |committed| {
             index.apply(&committed.added.numbers, &committed.added.codes, &committed.removed);
-        })
-    }
-
-    /// The query's code; and the record's number where the query is a stored record.
-    fn query_code(&self, query: &Query) -> Result<(Code, Option<u64>)> {
-        match query {
-            Query::Source(source) => {
-                self.encode_one(source).map(|code| (code, None)).map_err(|e| e.within("query."))
-            }
-            Query::Id(id) => {
-                let (number, record) = self.inner.store.get(id)?.ok_or_else(|| {
-                    Error::not_found("record", id.as_str(), "ask for an id that was stored")
-                })?;
-                let code = record.code.ok_or_else(|| {
-                    Error::invalid("query.id", format!("record {id} was stored without a source"))
-                })?;
-                Ok((code, Some(number)))
-            }
-        }
-    }
-
-    fn hit(&self, number: u64, distance: u32, payload: bool) -> Result<Hit> {
-        let record = self.inner.store.read(number)?.ok_or_else(|| {
-            let message = format!("the index has record number {number}, the store has not");
-            Error::damaged(self.name(), None, message)
         })?;
-        let bits = self.width().bits() as f32;
-        Ok(Hit {
-            id: record.id,
-            distance,
-            score: 1.0 - distance as f32 / bits,
-            payload: payload.then_some(record.payload),
-        })
+        fields.apply(contents, &outcomes);
+        Ok(outcomes)
     }
 }
 

@@ -104,6 +104,14 @@ impl Snapshot {
         sealed.chain(self.delta.live_from(0))
     }
 
+    /// The words of the code of a record, if it is here; it may be dead.
+    pub fn code(&self, number: u64) -> Option<&[u64]> {
+        match self.sealed.age(number) {
+            Some(age) => self.sealed.row(age).map(|row| self.sealed.code(row)),
+            None => self.delta.code(number),
+        }
+    }
+
     /// How many codes are shared by exactly so many records, by that number.
     ///
     /// So the sum of the values is the number of different codes, and the last key is the size of
@@ -186,7 +194,13 @@ mod tests {
     use crate::index::tests::random_codes;
 
     fn contents(snapshot: &Snapshot) -> BTreeMap<u64, Vec<u64>> {
-        snapshot.rows().map(|(number, code)| (number, code.to_vec())).collect()
+        let rows = snapshot.rows().map(|(number, code)| (number, code.to_vec()));
+        let contents: BTreeMap<u64, Vec<u64>> = rows.collect();
+        for (number, code) in &contents {
+            assert_eq!(snapshot.code(*number), Some(&code[..]));
+        }
+        assert_eq!(snapshot.code(10_000), None);
+        contents
     }
 
     /// Whatever comes while a fold is under way: new rows, and deaths among the sealed, among the

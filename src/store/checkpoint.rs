@@ -187,11 +187,15 @@ impl Shared {
     fn note_length(&self) -> Result<()> {
         let mut manifest = lock_mutex(&self.manifest);
         let known = self.state().segments.open().known();
-        let Some(last) = manifest.segments.last_mut() else { return Ok(()) };
-        if *last != known {
-            *last = known;
-            manifest.write(&self.dir)?;
+        if manifest.segments.last() == Some(&known) {
+            return Ok(());
         }
+        self.check_poison()?;
+        let mut longer = manifest.clone();
+        longer.segments.pop();
+        longer.segments.push(known);
+        longer.write(&self.files, &self.dir).map_err(|error| self.judge(error))?;
+        *manifest = longer;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::files::Files;
 use super::format::{Kind, Parsed, RecordView, SegmentHeader};
 use super::hash::IdHasher;
 use super::manifest::Manifest;
@@ -87,6 +88,7 @@ impl Contents {
 
 /// Replays all segments, and cuts a torn tail from the last.
 pub(super) fn read_segments(
+    files: &Files,
     dir: &Path,
     manifest: &Manifest,
     hasher: IdHasher,
@@ -95,7 +97,7 @@ pub(super) fn read_segments(
     let mut segments: Option<Segments> = None;
     for (i, known) in manifest.segments.iter().enumerate() {
         let last = i + 1 == manifest.segments.len();
-        let mut segment = replay::open(dir, known)?;
+        let mut segment = replay::open(files, dir, known)?;
         let file = Arc::clone(&segment.file);
         let first = segments.as_ref().map_or(segment.header.first, Segments::next);
         let expected = SegmentHeader {
@@ -128,6 +130,13 @@ pub(super) fn read_segments(
                 "a write was interrupted before it was acknowledged; its bytes are cut"
             );
             file.truncate(end.length)?;
+        }
+        if last {
+            // A process that is killed before its sync, or whose sync failed, leaves a whole group
+            // that may be in memory only, and that the kernel may believe to be on the disk. From
+            // here on it counts: it is written again. The groups before it were synced before it
+            // was written. Likewise a cut that was not synced counts from here on.
+            file.write_again(end.last_group.max(known.length)..end.length)?;
             file.sync()?;
         }
         match &mut segments {

@@ -4,49 +4,42 @@
 //! durable after `fdatasync`; a new name in a directory is durable after a sync of the directory;
 //! a file is replaced by writing another aside, syncing it, renaming it over, syncing the
 //! directory. A failed sync is never tried again: the kernel may have dropped the pages.
+//!
+//! Underneath is a [`Medium`]: the disk; in tests memory, and a recorder that can make every image
+//! that a crash may leave.
+
+mod disk;
+mod medium;
+#[cfg(test)]
+pub(super) mod memory;
+#[cfg(test)]
+pub(super) mod recorder;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use disk::Disk;
+use medium::{Medium, MediumFile, Mode, Node};
+
 use crate::error::{Error, Result};
+
+/// Files on a medium. A clone is the same medium.
+#[derive(Clone, Debug)]
+pub(super) struct Files(Arc<dyn Medium>);
 
 /// A file that is read at any place and written at its end.
 #[derive(Debug)]
 pub(super) struct File {
-    file: fs::File,
+    file: Box<dyn MediumFile>,
     path: PathBuf,
-    /// Tests put the operation that is to fail here, once.
-    #[cfg(test)]
-    pub(super) fault: std::sync::Mutex<Option<(&'static str, io::ErrorKind)>>,
 }
 
 impl File {
-    /// Makes a file that does not exist yet.
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = fs::File::options().read(true).write(true).create_new(true).open(path);
-        Ok(Self::new(file.map_err(Error::io("create", path))?, path))
-    }
-
-    /// Opens a file to read and write.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::options().read(true).write(true).open(path);
-        Ok(Self::new(file.map_err(Error::io("open", path))?, path))
-    }
-
-    fn new(file: fs::File, path: &Path) -> Self {
-        Self {
-            file,
-            path: path.to_path_buf(),
-            #[cfg(test)]
-            fault: std::sync::Mutex::new(None),
-        }
-    }
-
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -54,72 +47,194 @@ impl File {
 
     /// Its length in bytes.
     pub(super) fn len(&self) -> Result<u64> {
-        let metadata = self.file.metadata().map_err(Error::io("read the length of", &self.path))?;
-        Ok(metadata.len())
+        self.file.len().map_err(Error::io("read the length of", &self.path))
     }
 
     /// Fills `bytes` from `offset` on.
     pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(bytes, offset).map_err(Error::io("read", &self.path))
+        self.file.read_at(bytes, offset).map_err(Error::io("read", &self.path))
     }
 
     /// Writes `bytes` at `offset`; durable after the next [`File::sync`].
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.refuse("write to", || self.file.write_all_at(&bytes[..bytes.len() / 2], offset))?;
-        self.file.write_all_at(bytes, offset).map_err(Error::io("write to", &self.path))
+        self.file.write_at(bytes, offset).map_err(Error::io("write to", &self.path))
     }
 
-    /// Makes what was written durable: `fdatasync`.
+    /// Writes once more what stands in `range`, for the next sync to find.
+    pub(super) fn write_again(&self, range: std::ops::Range<u64>) -> Result<()> {
+        let mut bytes = Vec::new();
+        for start in range.clone().step_by(PIECE) {
+            bytes.resize((range.end - start).min(PIECE as u64) as usize, 0);
+            self.read_at(&mut bytes, start)?;
+            self.write_at(&bytes, start)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable.
     pub(super) fn sync(&self) -> Result<()> {
-        self.refuse("sync", || Ok(()))?;
-        self.file.sync_data().map_err(Error::io("sync", &self.path))
+        self.file.sync().map_err(Error::io(SYNC, &self.path))
     }
 
     /// Cuts what stands beyond `length`.
     pub(super) fn truncate(&self, length: u64) -> Result<()> {
         self.file.set_len(length).map_err(Error::io("cut", &self.path))
     }
+}
 
-    /// Fails once where a test asked for it, after doing `half` of the work.
+/// Bytes that are written again at once.
+const PIECE: usize = 1 << 20;
+
+/// What errors call the operation after whose failure nobody knows what is durable.
+const SYNC: &str = "sync";
+
+/// Whether a write that failed like this left nothing in doubt: the disk was full, and a write was
+/// told so, not a sync. What it wrote in part can be cut off, and it may be tried again.
+pub(super) fn is_only_full(error: &Error) -> bool {
+    error.is_full() && !matches!(error, Error::Io { doing: SYNC, .. })
+}
+
+impl Files {
+    /// Those of the operating system.
+    pub(super) fn disk() -> Self {
+        Self(Arc::new(Disk))
+    }
+
+    /// Those of another medium.
     #[cfg(test)]
-    fn refuse(&self, doing: &'static str, half: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        let mut fault = self.fault.lock().map_err(|_| Error::Interrupted)?;
-        match fault.take_if(|(what, _)| *what == doing) {
+    pub(super) fn on(medium: impl Medium + 'static) -> Self {
+        Self(Arc::new(medium))
+    }
+
+    fn file(&self, doing: &'static str, path: &Path, mode: Mode) -> Result<File> {
+        let file = self.0.open(path, mode).map_err(Error::io(doing, path))?;
+        Ok(File { file, path: path.to_path_buf() })
+    }
+
+    /// Makes a file that does not exist yet.
+    pub(super) fn create(&self, path: &Path) -> Result<File> {
+        self.file("create", path, Mode::New)
+    }
+
+    /// Opens a file to read and write.
+    pub(super) fn open(&self, path: &Path) -> Result<File> {
+        self.file("open", path, Mode::Existing)
+    }
+
+    /// Replaces the file at `path` by one that holds `bytes`: after a crash there is the old one
+    /// or the new one, whole. Durable on return.
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses. After a refused sync of the directory nobody knows
+    /// which of the two a power cut would leave.
+    pub(super) fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let aside = aside(path);
+        let write = || {
+            let file = self.file("create", &aside, Mode::Emptied)?;
+            file.write_at(bytes, 0)?;
+            file.sync()?;
+            self.0.rename(&aside, path).map_err(Error::io("replace", path))
+        };
+        if let Err(error) = write() {
+            // What was written aside is of no use; what matters is the first error.
+            let _ = self.remove_file(&aside);
+            return Err(error);
+        }
+        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.0.sync_dir(dir).map_err(Error::io(SYNC, dir))
+    }
+
+    /// The bytes of a file of at most `limit` bytes, whose size is asked before room is made.
+    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
+        let file = self.open(path)?;
+        let len = file.len()?;
+        if len > limit {
+            let message = format!("expected at most {limit} bytes, got {len}");
+            return Err(Error::damaged(path, None, message));
+        }
+        let mut bytes = vec![0; len as usize];
+        file.read_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Whether something stands at `path`.
+    pub(super) fn exists(&self, path: &Path) -> Result<bool> {
+        Ok(self.look(path)?.is_some())
+    }
+
+    fn look(&self, path: &Path) -> Result<Option<Node>> {
+        self.0.look(path).map_err(Error::io("look for", path))
+    }
+
+    /// Makes a directory and those above it, each name durable.
+    pub(super) fn create_dir(&self, dir: &Path) -> Result<()> {
+        let Some(parent) = dir.parent() else { return Ok(()) };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let there = self.look(dir)? == Some(Node::Dir);
+        if !there {
+            if parent != Path::new(".") {
+                self.create_dir(parent)?;
+            }
+            match self.0.create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("create", dir)(error));
+                }
+                _ => {}
+            }
+        }
+        // Also where it is there: whoever made it may have been killed before this.
+        match self.sync_dir(parent) {
+            // It was made by somebody who may write here, and not by this program.
+            Err(Error::Io { source, .. })
+                if there && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+
+    /// The paths of what a directory holds, sorted by name.
+    pub(super) fn list(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let mut paths = self.0.list(dir).map_err(Error::io("list", dir))?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Renames; durable after the directory is synced.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.0.rename(from, to).map_err(Error::io("rename", from))
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove_file(&self, path: &Path) -> Result<()> {
+        self.remove(path, Node::File)
+    }
+
+    /// Removes a directory and all below it, if it is there.
+    pub(super) fn remove_dir(&self, dir: &Path) -> Result<()> {
+        match self.look(dir)? {
             None => Ok(()),
-            Some((_, kind)) => {
-                half().map_err(Error::io(doing, &self.path))?;
-                Err(Error::io(doing, &self.path)(kind.into()))
+            Some(Node::File) => self.remove_file(dir),
+            Some(Node::Dir) => {
+                self.list(dir)?.iter().try_for_each(|path| self.remove_dir(path))?;
+                self.remove(dir, Node::Dir)
             }
         }
     }
 
-    #[cfg(not(test))]
-    #[inline]
-    fn refuse(&self, _: &'static str, _: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        Ok(())
+    fn remove(&self, path: &Path, node: Node) -> Result<()> {
+        match self.0.remove(path, node) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
-}
-
-/// Replaces the file at `path` by one that holds `bytes`: after a crash there is the old one or
-/// the new one, whole. Durable on return.
-///
-/// # Errors
-/// Whatever the operating system refuses. After a refused sync of the directory nobody knows which
-/// of the two a power cut would leave.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = aside(path);
-    let write = || {
-        let mut file = fs::File::create(&aside).map_err(Error::io("create", &aside))?;
-        file.write_all(bytes).map_err(Error::io("write to", &aside))?;
-        file.sync_all().map_err(Error::io("sync", &aside))?;
-        fs::rename(&aside, path).map_err(Error::io("replace", path))
-    };
-    if let Err(error) = write() {
-        // What was written aside is of no use; what matters is the first error.
-        let _ = fs::remove_file(&aside);
-        return Err(error);
-    }
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Where a file is written before it takes the place of `path`.
@@ -129,79 +244,19 @@ fn aside(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(Error::io("sync", dir))
-}
-
-/// The bytes of a file of at most `limit` bytes, whose size is asked before room is made.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut file = fs::File::open(path).map_err(Error::io("open", path))?;
-    let len = file.metadata().map_err(Error::io("read the length of", path))?.len();
-    if len > limit {
-        let message = format!("expected at most {limit} bytes, got {len}");
-        return Err(Error::damaged(path, None, message));
-    }
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(bytes)
-}
-
 /// Whether something stands at `path`.
 pub fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(Error::io("look for", path))
+    Files::disk().exists(path)
 }
 
 /// Makes a directory and those above it, each name durable.
 pub fn create_dir(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_dir(parent)?;
-    }
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::io("create", dir)(error))
-        }
-        _ => sync_dir(parent.unwrap_or(Path::new("."))),
-    }
+    Files::disk().create_dir(dir)
 }
 
 /// The paths of what a directory holds, sorted by name.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<_> = paths.collect::<io::Result<_>>().map_err(Error::io("list", dir))?;
-    paths.sort();
-    Ok(paths)
-}
-
-/// Renames; durable after the directory is synced.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(Error::io("rename", from))
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes a directory and all below it, if it is there.
-pub(super) fn remove_dir(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", dir)(error))
-        }
-        _ => Ok(()),
-    }
+    Files::disk().list(dir)
 }
 
 /// The proof that no other process works in a directory; given back when it is dropped.
@@ -254,11 +309,16 @@ mod tests {
     fn a_file_is_replaced_whole_and_nothing_stays_aside() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io("create", "tempdir"))?;
         let path = dir.path().join("FILE");
-        write_atomically(&path, b"first")?;
-        write_atomically(&path, b"second")?;
-        assert_eq!(read(&path, 6)?, b"second");
-        assert!(matches!(read(&path, 5), Err(Error::Damaged { .. })));
-        assert_eq!(list(dir.path())?, [path]);
+        for files in [Files::disk(), Files::on(memory::Memory::default())] {
+            files.create_dir(dir.path())?;
+            files.write_atomically(&path, b"first")?;
+            files.write_atomically(&path, b"second")?;
+            assert_eq!(files.read(&path, 6)?, b"second");
+            assert!(matches!(files.read(&path, 5), Err(Error::Damaged { .. })));
+            assert_eq!(files.list(dir.path())?, std::slice::from_ref(&path));
+            files.remove_dir(dir.path())?;
+            assert!(!files.exists(&path)? && !files.exists(dir.path())?);
+        }
         Ok(())
     }
 

@@ -52,7 +52,7 @@ use std::path::Path;
 
 pub(super) use record::{Kind, RecordView, read_record, read_record_len, write_put, write_record};
 
-use super::files;
+use super::files::Files;
 use super::wire::Reader;
 use crate::code::Width;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ pub fn create_format(dir: &Path) -> Result<()> {
     let mut out = DIRECTORY_MAGIC.to_vec();
     out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     write_crc(&mut out, 0);
-    files::write_atomically(&dir.join("FORMAT"), &out)
+    Files::disk().write_atomically(&dir.join("FORMAT"), &out)
 }
 
 /// Reads the file `FORMAT`, before anything else in `dir` is believed.
@@ -118,9 +118,12 @@ pub fn create_format(dir: &Path) -> Result<()> {
 /// [`Error::Damaged`] where the file is not what was written, [`Error::Io`] where it is missing.
 pub fn check_format(dir: &Path) -> Result<()> {
     let path = dir.join("FORMAT");
-    let bytes = files::read(&path, 16)?;
+    let files = Files::disk();
+    let bytes = files.read(&path, 16)?;
     check_version(&path, &bytes, DIRECTORY_MAGIC)?;
-    read_crc(&bytes).map(|_| ()).map_err(|flaw| Error::damaged(&path, None, flaw))
+    read_crc(&bytes).map_err(|flaw| Error::damaged(&path, None, flaw))?;
+    // Whoever made it may have been killed before its name was durable.
+    files.sync_dir(dir)
 }
 
 /// Appends the CRC-32C of everything that `out` holds from `start` on.

@@ -19,7 +19,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files;
+use super::files::Files;
 use super::format::{FORMAT_VERSION, Parsed, check_version, read_crc, write_crc};
 use super::wire::{Reader, write_bytes, write_varint};
 use crate::code::Width;
@@ -55,16 +55,16 @@ impl Manifest {
     }
 
     /// Reads the MANIFEST of the collection in `dir`.
-    pub(super) fn read(dir: &Path) -> Result<Self> {
+    pub(super) fn read(files: &Files, dir: &Path) -> Result<Self> {
         let path = Self::path(dir);
-        let bytes = files::read(&path, MAX_BYTES)?;
+        let bytes = files.read(&path, MAX_BYTES)?;
         check_version(&path, &bytes, MAGIC)?;
         read_manifest(&bytes).map_err(|flaw| Error::damaged(&path, None, flaw))
     }
 
     /// Replaces the MANIFEST of the collection in `dir`.
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        files::write_atomically(&Self::path(dir), &write_manifest(self))
+    pub(super) fn write(&self, files: &Files, dir: &Path) -> Result<()> {
+        files.write_atomically(&Self::path(dir), &write_manifest(self))
     }
 }
 
@@ -139,8 +139,9 @@ mod tests {
         let dir = tempfile::tempdir().map_err(Error::io("create", "tempdir"))?;
         let mut bytes = write_manifest(&example()?);
         bytes[8] = 2;
-        files::write_atomically(&Manifest::path(dir.path()), &bytes)?;
-        let refused = Manifest::read(dir.path()).map_err(|error| error.to_string());
+        let files = Files::disk();
+        files.write_atomically(&Manifest::path(dir.path()), &bytes)?;
+        let refused = Manifest::read(&files, dir.path()).map_err(|error| error.to_string());
         assert!(refused.is_err_and(|message| message.contains("it has format version 2")
             && message.contains("reads 1 to 1; open it with a nearbit that is newer")));
         Ok(())

@@ -32,6 +32,7 @@ mod contents;
 mod files;
 mod format;
 mod hash;
+mod live;
 mod lookup;
 mod manifest;
 mod open;
@@ -234,9 +235,9 @@ pub struct Store {
 /// What the checkpoint's thread sees too.
 #[derive(Debug)]
 struct Shared {
+    files: files::Files,
     dir: PathBuf,
     width: Width,
-    settings: Vec<u8>,
     hasher: hash::IdHasher,
     limits: Limits,
     table: Table,
@@ -266,11 +267,6 @@ struct State {
 }
 
 impl Store {
-    /// The settings that the collection was created with.
-    pub fn settings(&self) -> &[u8] {
-        &self.shared.settings
-    }
-
     /// The width of every code.
     pub fn width(&self) -> Width {
         self.shared.width

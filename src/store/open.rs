@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use super::contents::{Contents, read_segments};
+use super::files::Files;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::manifest::Manifest;
@@ -11,7 +12,7 @@ use super::recent::Recent;
 use super::segment::{Segment, Segments};
 use super::table::{Broken, Table};
 use super::trees::Trees;
-use super::{Limits, Live, Shared, State, Store, commit, files};
+use super::{Limits, Live, Shared, State, Store, commit};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -22,35 +23,37 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] where `dir` holds a collection; whatever the operating system refuses.
     pub fn create(dir: &Path, settings: &[u8], width: Width, table: &Table) -> Result<Self> {
-        Self::create_with(dir, settings, width, table, Limits::default())
+        Self::create_on(&Files::disk(), dir, settings, width, table, Limits::default())
     }
 
-    pub(super) fn create_with(
+    /// The same on another medium and with other limits.
+    pub(super) fn create_on(
+        files: &Files,
         dir: &Path,
         settings: &[u8],
         width: Width,
         table: &Table,
         limits: Limits,
     ) -> Result<Self> {
-        if Self::exists(dir)? {
+        if files.exists(&Manifest::path(dir))? {
             let hint = "open it, or remove it first";
             let (kind, name) = ("collection", dir.display().to_string());
             return Err(Error::Exists { kind, name, hint: hint.to_owned() });
         }
         // Segments without a MANIFEST are what a crash left of an earlier attempt.
         let segments = dir.join("segments");
-        files::remove_dir(&segments)?;
-        files::create_dir(&segments)?;
+        files.remove_dir(&segments)?;
+        files.create_dir(&segments)?;
         let collection = uuid::Uuid::now_v7().into_bytes();
         let header = SegmentHeader { segment: 1, collection, width, first: 0 };
-        let first = Segment::create(dir, header)?;
-        files::sync_dir(&segments)?;
+        let first = Segment::create(files, dir, header)?;
+        files.sync_dir(&segments)?;
         let settings = settings.to_vec();
         let manifest = Manifest { collection, width, settings, segments: vec![first.known()] };
-        manifest.write(dir)?;
+        manifest.write(files, dir)?;
         let trees = Trees::open(table, collection, width).map_err(|broken| table.error(broken))?;
         let state = State::new(Segments::new(first), Recent::new(width), 0);
-        Ok(Self::new(dir, manifest, table, trees, state, limits))
+        Ok(Self::new(files, dir, manifest, table, trees, state, limits))
     }
 
     /// Opens the collection in `dir`: reads and checks every byte of its segments, cuts a torn
@@ -60,15 +63,23 @@ impl Store {
     /// [`Error::Damaged`] with file and byte where a segment is not what was written,
     /// [`Error::Invalid`] where a newer program wrote it, [`Error::Io`] where a file is missing.
     pub fn open(dir: &Path, table: &Table) -> Result<(Self, Live)> {
-        Self::open_with(dir, table, Limits::default())
+        Self::open_on(&Files::disk(), dir, table, Limits::default())
     }
 
-    pub(super) fn open_with(dir: &Path, table: &Table, limits: Limits) -> Result<(Self, Live)> {
-        let mut manifest = Manifest::read(dir)?;
-        remove_strangers(dir, &manifest)?;
+    /// The same on another medium and with other limits.
+    pub(super) fn open_on(
+        files: &Files,
+        dir: &Path,
+        table: &Table,
+        limits: Limits,
+    ) -> Result<(Self, Live)> {
+        let mut manifest = Manifest::read(files, dir)?;
+        // Whoever wrote it may have been killed before its name was durable.
+        files.sync_dir(dir)?;
+        remove_strangers(files, dir, &manifest)?;
         let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
         let mut contents = Contents::new(manifest.width);
-        let segments = read_segments(dir, &manifest, hasher, &mut contents)?;
+        let segments = read_segments(files, dir, &manifest, hasher, &mut contents)?;
 
         let trees = Trees::open(table, manifest.collection, manifest.width);
         let trees = trees.map_err(|broken| table.error(broken))?;
@@ -86,19 +97,17 @@ impl Store {
         if let Some(last) = manifest.segments.last_mut()
             && *last != open
         {
-            // What was read back may be in memory only: a process that is killed before its sync
-            // leaves whole groups behind. From here on they count.
-            segments.open().file.sync()?;
             *last = open;
-            manifest.write(dir)?;
+            manifest.write(files, dir)?;
         }
         let state = State::new(segments, recent, reach);
-        let store = Self::new(dir, manifest, table, trees, state, limits);
+        let store = Self::new(files, dir, manifest, table, trees, state, limits);
         store.checkpoint_if_due();
         Ok((store, contents.codes))
     }
 
     fn new(
+        files: &Files,
         dir: &Path,
         manifest: Manifest,
         table: &Table,
@@ -107,9 +116,9 @@ impl Store {
         limits: Limits,
     ) -> Self {
         let shared = Shared {
+            files: files.clone(),
             dir: dir.to_path_buf(),
             width: manifest.width,
-            settings: manifest.settings.clone(),
             hasher: IdHasher::new(manifest.collection, limits.hash_mask),
             limits,
             table: table.clone(),
@@ -133,7 +142,7 @@ impl Store {
     /// # Errors
     /// Whatever the operating system refuses.
     pub fn exists(dir: &Path) -> Result<bool> {
-        files::exists(&Manifest::path(dir))
+        Files::disk().exists(&Manifest::path(dir))
     }
 
     /// Removes the collection in `dir` and its part of the table. It must not be open.
@@ -141,13 +150,18 @@ impl Store {
     /// # Errors
     /// Whatever the operating system refuses.
     pub fn remove(dir: &Path, table: &Table) -> Result<()> {
-        let manifest = Manifest::read(dir);
+        Self::remove_on(&Files::disk(), dir, table)
+    }
+
+    /// The same on another medium.
+    pub(super) fn remove_on(files: &Files, dir: &Path, table: &Table) -> Result<()> {
+        let manifest = Manifest::read(files, dir);
         // Without its MANIFEST it is no collection any more, whatever of it is still there.
-        files::remove_file(&Manifest::path(dir))?;
-        files::sync_dir(dir)?;
-        files::remove_dir(dir)?;
+        files.remove_file(&Manifest::path(dir))?;
+        files.sync_dir(dir)?;
+        files.remove_dir(dir)?;
         if let Some(parent) = dir.parent() {
-            files::sync_dir(parent)?;
+            files.sync_dir(parent)?;
         }
         if let Ok(manifest) = manifest
             && let Err(Broken(reason)) = table.drop_collection(manifest.collection)
@@ -167,20 +181,20 @@ impl State {
 
 /// Removes segments that the MANIFEST does not name: a crash while one was added left them. They
 /// hold no record, for the MANIFEST is written before the first one.
-fn remove_strangers(dir: &Path, manifest: &Manifest) -> Result<()> {
+fn remove_strangers(files: &Files, dir: &Path, manifest: &Manifest) -> Result<()> {
     let known: Vec<_> =
         manifest.segments.iter().map(|known| Segment::path(dir, known.segment)).collect();
-    for path in files::list(&dir.join("segments"))? {
+    for path in files.list(&dir.join("segments"))? {
         if known.contains(&path) || path.extension().is_none_or(|end| end != "seg") {
             continue;
         }
-        if files::File::open(&path)?.len()? > SEGMENT_HEADER_BYTES as u64 {
+        if files.open(&path)?.len()? > SEGMENT_HEADER_BYTES as u64 {
             let message = "MANIFEST does not name it, yet it holds records (is MANIFEST an old \
                            copy?)";
             return Err(Error::damaged(path, None, message));
         }
         tracing::warn!(file = %path.display(), "an interrupted write left it behind; removed");
-        files::remove_file(&path)?;
+        files.remove_file(&path)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::files::File;
+use super::files::{File, Files};
 use super::format::{
     GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, Parsed, RecordView, SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC, SegmentHeader, check_group_body, check_version, read_group_header, read_record,
@@ -26,6 +26,8 @@ const WINDOW: u64 = 1 << 20;
 pub(super) struct End {
     /// Bytes of whole groups, the segment header included.
     pub(super) length: u64,
+    /// Where the last of them begins.
+    pub(super) last_group: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
     /// Bytes of a torn tail behind them.
@@ -33,9 +35,9 @@ pub(super) struct End {
 }
 
 /// Opens a segment and checks what it says of itself.
-pub(super) fn open(dir: &Path, known: &Known) -> Result<Segment> {
+pub(super) fn open(files: &Files, dir: &Path, known: &Known) -> Result<Segment> {
     let path = Segment::path(dir, known.segment);
-    let file = File::open(&path)?;
+    let file = files.open(&path)?;
     let mut bytes = vec![0; file.len()?.min(SEGMENT_HEADER_BYTES as u64) as usize];
     file.read_at(&mut bytes, 0)?;
     check_version(&path, &bytes, SEGMENT_MAGIC)?;
@@ -66,7 +68,8 @@ pub(super) fn replay(
     }
     let mut window = Window { file, end, start: 0, bytes: Vec::new() };
     let mut next = header.first;
-    let mut at = End { length: SEGMENT_HEADER_BYTES as u64, checksum: crc, torn: 0 };
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let mut at = End { length: start, last_group: start, checksum: crc, torn: 0 };
     loop {
         if at.length == known.length && at.checksum != known.checksum {
             let (expected, got) = (known.checksum, at.checksum);
@@ -107,7 +110,7 @@ pub(super) fn replay(
             let flaw = format!("MANIFEST expects a group to end at byte {}", known.length);
             return damaged(at.length, flaw);
         }
-        at = End { length: start + length, checksum, torn: 0 };
+        at = End { length: start + length, last_group: at.length, checksum, torn: 0 };
     }
 }
 

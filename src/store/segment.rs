@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bitvec::vec::BitVec;
 
-use super::files::File;
+use super::files::{File, Files};
 use super::format::{
     Parsed, RecordView, SegmentHeader, read_record, read_record_len, write_segment_header,
 };
@@ -43,12 +43,12 @@ impl Segment {
     }
 
     /// Makes an empty segment, durable but for its name in the directory.
-    pub(super) fn create(dir: &Path, header: SegmentHeader) -> Result<Self> {
-        let file = File::create(&Self::path(dir, header.segment))?;
+    pub(super) fn create(files: &Files, dir: &Path, header: SegmentHeader) -> Result<Self> {
+        let file = files.create(&Self::path(dir, header.segment))?;
         let (bytes, crc) = write_segment_header(&header);
         if let Err(error) = file.write_at(&bytes, 0).and_then(|()| file.sync()) {
             // It is no part of the collection; the next open would remove it as well.
-            let _ = super::files::remove_file(file.path());
+            let _ = files.remove_file(file.path());
             return Err(error);
         }
         Ok(Self::new(file, header, crc, bytes.len() as u64))

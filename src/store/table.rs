@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::files;
+use super::files::{Files, wait_until_free};
 use crate::error::{Error, Result};
 
 /// Memory that sled may use for blocks, of all collections together.
@@ -55,10 +55,11 @@ impl Table {
     /// [`Error::Unavailable`] where another handle or another process has it open; whatever the
     /// operating system refuses.
     pub fn open(dir: &Path) -> Result<Self> {
-        files::create_dir(dir)?;
+        let files = Files::disk();
+        files.create_dir(dir)?;
         // A table in use must not pass for one that is broken. And sled's own threads may keep it
         // open a moment longer than the last handle.
-        if !files::wait_until_free(&dir.join("db"), PATIENCE)? {
+        if !wait_until_free(&dir.join("db"), PATIENCE)? {
             return Err(Error::Unavailable {
                 what: format!("{} is open elsewhere", dir.display()),
                 hint: "close the other handle first, or stop the other process".to_owned(),
@@ -75,8 +76,8 @@ impl Table {
                     table = %dir.display(), moved_to = %aside.display(), reason,
                     "the table does not open; it is made anew from the segments"
                 );
-                files::rename(dir, &aside)?;
-                let made_anew = files::create_dir(dir).and_then(|()| {
+                files.rename(dir, &aside)?;
+                let made_anew = files.create_dir(dir).and_then(|()| {
                     open_sled(dir).map_err(|Broken(reason)| Error::Unavailable {
                         what: format!("a new table in {} does not open: {reason}", dir.display()),
                         hint: "is the disk full, or read-only? Nothing was lost".to_owned(),
@@ -84,8 +85,8 @@ impl Table {
                 });
                 if made_anew.is_err() {
                     // Then it was not the table that was wrong: it goes back to its place.
-                    let _ = files::remove_dir(dir);
-                    let _ = files::rename(&aside, dir);
+                    let _ = files.remove_dir(dir);
+                    let _ = files.rename(&aside, dir);
                 }
                 (made_anew?, true)
             }
@@ -139,9 +140,10 @@ fn open_sled(dir: &Path) -> Result<sled::Db, Broken> {
     // A process that was killed while it opened the table leaves `snap.*.generating`; with it
     // sled never opens again.
     let stale = |path: &PathBuf| path.extension().is_some_and(|end| end == "generating");
-    let listed = files::list(dir).map_err(|error| Broken(error.to_string()))?;
+    let files = Files::disk();
+    let listed = files.list(dir).map_err(|error| Broken(error.to_string()))?;
     for path in listed.iter().filter(|path| stale(path)) {
-        files::remove_file(path).map_err(|error| Broken(error.to_string()))?;
+        files.remove_file(path).map_err(|error| Broken(error.to_string()))?;
     }
     guarded(|| {
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);
@@ -174,10 +176,10 @@ mod tests {
         let dir = tempfile::tempdir().map_err(Error::io("create", "a directory for a test"))?;
         let path = dir.path().join("table");
         let table = Table::open(&path)?;
-        let free = files::wait_until_free(&path.join("db"), Duration::from_millis(1))?;
+        let free = wait_until_free(&path.join("db"), Duration::from_millis(1))?;
         assert!(!free);
         drop(table);
-        assert!(files::wait_until_free(&path.join("db"), PATIENCE)?);
+        assert!(wait_until_free(&path.join("db"), PATIENCE)?);
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Writes a group: to the open segment, durably, and then into memory.
 //!
 //! A write that fails is cut off again. When the disk is full that is all, and the next commit may
-//! succeed. After any other failed write, and after every failed sync, nobody knows what the disk
-//! holds: all further writes are refused until the collection is reopened.
+//! succeed without a reopening. That is safe because nothing was acknowledged or synced yet: what
+//! is left of the group is an incomplete group at the end, which the next write overwrites, and
+//! which a crash before that leaves as a torn tail like any other. After any other failed write,
+//! and after every failed sync, nobody knows what the disk holds: all further writes are refused
+//! until the collection is reopened, and reads go on.
 
 use std::sync::Arc;
 
 use super::commit::Pending;
-use super::files;
+use super::files::is_only_full;
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, write_group_header,
     write_record,
@@ -72,7 +75,7 @@ impl Shared {
         group[..GROUP_HEADER_BYTES].copy_from_slice(&header);
         if let Err(error) = file.write_at(group, start) {
             let undone = file.truncate(start);
-            return Err(if error.is_full() && undone.is_ok() { error } else { self.fail(error) });
+            return Err(if undone.is_ok() { self.judge(error) } else { self.fail(error) });
         }
         if let Err(error) = file.sync() {
             // So that a later open does not find what is reported here as not done.
@@ -81,6 +84,11 @@ impl Shared {
         }
         offsets.iter_mut().for_each(|offset| *offset += start);
         Ok(Some(Written { offsets, length: start + group.len() as u64, checksum }))
+    }
+
+    /// Refuses writes from now on where `error` leaves in doubt what the disk holds.
+    pub(super) fn judge(&self, error: Error) -> Error {
+        if is_only_full(&error) { error } else { self.fail(error) }
     }
 
     /// Refuses writes from now on, because of `error`.
@@ -101,16 +109,20 @@ impl Shared {
             let (segment, first) = (open.header.segment + 1, open.next());
             (open.known(), SegmentHeader { segment, first, ..open.header })
         };
-        let next = Segment::create(&self.dir, header)
-            .map_err(|error| if error.is_full() { error } else { self.fail(error) })?;
-        // From here on a failure leaves it open whether the old segment is sealed, and so whether
-        // more may be written to it.
-        let segments = self.dir.join("segments");
-        files::sync_dir(&segments).map_err(|error| self.fail(error))?;
+        let files = &self.files;
+        let next = Segment::create(files, &self.dir, header).map_err(|error| self.judge(error))?;
+        files.sync_dir(&self.dir.join("segments")).map_err(|error| self.fail(error))?;
         let mut manifest = lock_mutex(&self.manifest);
-        manifest.segments.pop();
-        manifest.segments.extend([sealed, next.known()]);
-        manifest.write(&self.dir).map_err(|error| self.fail(error))?;
+        let mut longer = manifest.clone();
+        longer.segments.pop();
+        longer.segments.extend([sealed, next.known()]);
+        if let Err(error) = longer.write(files, &self.dir) {
+            // Where the disk is full the old MANIFEST stands, and the old segment goes on. After
+            // anything else nobody knows which of the two will name the last segment.
+            let undone = is_only_full(&error) && files.remove_file(next.file.path()).is_ok();
+            return Err(if undone { error } else { self.fail(error) });
+        }
+        *manifest = longer;
         self.state_mut().segments.roll(next);
         Ok(())
     }

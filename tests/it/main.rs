@@ -4,9 +4,13 @@
 mod cli;
 mod code;
 mod collection;
+#[cfg(feature = "cli")]
+mod families;
+mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
+mod rescoring;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]

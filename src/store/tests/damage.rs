@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::files;
 
 /// A collection of two segments, none of it noted as durable beyond the open of the second.
 fn two_segments() -> Result<(Place, Model, Vec<Model>)> {
@@ -38,8 +37,8 @@ fn names() -> impl Iterator<Item = RecordId> {
 fn the_last_group_cut_at_any_byte_is_no_group() -> Result<()> {
     let (mut place, _, models) = two_segments()?;
     let segment = place.last_segment()?;
-    let bytes = files::read(&segment, 1 << 20)?;
-    let manifest = files::read(&place.collection().join("MANIFEST"), 1 << 20)?;
+    let bytes = place.files.read(&segment, 1 << 20)?;
+    let manifest = place.files.read(&place.collection().join("MANIFEST"), 1 << 20)?;
     let last = bytes.windows(4).rposition(|window| window == b"ngrp").unwrap_or_default();
     assert!(last > 52, "the test wants a group before the last");
     for end in last..bytes.len() {
@@ -47,7 +46,7 @@ fn the_last_group_cut_at_any_byte_is_no_group() -> Result<()> {
         write(&place.collection().join("MANIFEST"), &manifest)?;
         let (store, live) = place.open()?;
         models[models.len() - 2].check_live(&live);
-        assert_eq!(files::read(&segment, 1 << 20)?.len(), last, "the tail is cut");
+        assert_eq!(place.files.read(&segment, 1 << 20)?.len(), last, "the tail is cut");
         // And it goes on from there.
         let again = put(record("again", None));
         let number = models[models.len() - 2].next;
@@ -62,7 +61,7 @@ fn the_last_group_cut_at_any_byte_is_no_group() -> Result<()> {
 fn a_hole_in_the_last_group_is_a_torn_tail_and_one_before_is_damage() -> Result<()> {
     let (mut place, _, models) = two_segments()?;
     let segment = place.last_segment()?;
-    let bytes = files::read(&segment, 1 << 20)?;
+    let bytes = place.files.read(&segment, 1 << 20)?;
     let groups: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"ngrp")).collect();
     let [.., before, last] = groups[..] else { return Err(Error::Interrupted) };
     for hole in [before + 5, before + 50] {
@@ -76,7 +75,7 @@ fn a_hole_in_the_last_group_is_a_torn_tail_and_one_before_is_damage() -> Result<
                 && message.contains(&format!("a whole group follows at byte {last}"))),
             "{refused:?}"
         );
-        assert_eq!(files::read(&segment, 1 << 20)?, holey, "nothing is cut");
+        assert_eq!(place.files.read(&segment, 1 << 20)?, holey, "nothing is cut");
     }
     let mut holey = bytes.clone();
     holey[last + 50..].fill(0);
@@ -89,8 +88,8 @@ fn a_hole_in_the_last_group_is_a_torn_tail_and_one_before_is_damage() -> Result<
 fn a_flipped_bit_in_what_is_noted_as_durable_is_damage_with_its_place() -> Result<()> {
     let (mut place, model, _) = two_segments()?;
     drop(place.open()?);
-    for segment in files::list(&place.collection().join("segments"))? {
-        let bytes = files::read(&segment, 1 << 20)?;
+    for segment in place.files.list(&place.collection().join("segments"))? {
+        let bytes = place.files.read(&segment, 1 << 20)?;
         for bit in (0..8 * bytes.len()).step_by(5) {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -119,15 +118,38 @@ fn a_flipped_bit_in_what_is_noted_as_durable_is_damage_with_its_place() -> Resul
     model.check(&store, names())
 }
 
+/// A record whose bytes went bad while the collection is open is an error to read, and no obstacle
+/// to a newer one.
+#[test]
+fn a_damaged_record_is_reported_and_can_be_replaced() -> Result<()> {
+    let limits = Limits { hash_mask: u64::MAX, ..Limits::default() };
+    let mut place = Place::new(limits)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..5)?;
+    let segment = place.last_segment()?;
+    let mut bytes = place.files.read(&segment, 1 << 20)?;
+    let at = bytes.len() - 3;
+    bytes[at] ^= 1;
+    write(&segment, &bytes)?;
+    assert!(matches!(store.get(&id(4)), Err(Error::Damaged { .. })));
+    assert!(matches!(store.read(4), Err(Error::Damaged { .. })));
+    let both = vec![put(record(4, None)), put(record(3, None))];
+    let (new, old) = (5, 4);
+    let expected = [Outcome::Replaced { new, old }, Outcome::Replaced { new: 6, old: 3 }];
+    assert_eq!(store.commit(both, |_| ())?, expected);
+    assert_eq!(store.get(&id(4))?.map(|(number, _)| number), Some(5));
+    Ok(())
+}
+
 #[test]
 fn a_segment_of_another_place_does_not_pass() -> Result<()> {
     let (mut place, ..) = two_segments()?;
-    let segments = files::list(&place.collection().join("segments"))?;
+    let segments = place.files.list(&place.collection().join("segments"))?;
     let [first, .., last] = &segments[..] else { return Err(Error::Interrupted) };
-    let bytes = files::read(first, 1 << 20)?;
+    let bytes = place.files.read(first, 1 << 20)?;
     write(last, &bytes)?;
     assert!(matches!(place.open(), Err(Error::Damaged { offset: Some(0), .. })));
-    files::remove_file(last)?;
+    place.files.remove_file(last)?;
     assert!(matches!(place.open(), Err(Error::Io { .. })));
     Ok(())
 }
@@ -136,7 +158,7 @@ fn a_segment_of_another_place_does_not_pass() -> Result<()> {
 fn a_segment_that_the_manifest_does_not_name_is_removed_only_when_empty() -> Result<()> {
     let (mut place, model, _) = two_segments()?;
     let segments = place.collection().join("segments");
-    let bytes = files::read(&place.last_segment()?, 1 << 20)?;
+    let bytes = place.files.read(&place.last_segment()?, 1 << 20)?;
     let stranger = segments.join("00000099.seg");
     write(&stranger, &bytes[..52])?;
     model.check(&place.open()?.0, names())?;
@@ -167,7 +189,7 @@ proptest! {
         let run = || -> Result<()> {
             let (mut place, _, models) = two_segments()?;
             let segment = place.last_segment()?;
-            let mut bytes = files::read(&segment, 1 << 20)?;
+            let mut bytes = place.files.read(&segment, 1 << 20)?;
             for (at, byte) in &flips {
                 let at = at.index(bytes.len());
                 bytes[at] ^= byte;
@@ -219,7 +241,7 @@ fn a_table_that_does_not_open_is_moved_aside_and_made_anew() -> Result<()> {
     let (mut place, model) = checkpointed(30)?;
     place.table = None;
     let dir = place.dir.path().join("table");
-    for file in files::list(&dir)?.iter().filter(|file| file.is_file()) {
+    for file in place.files.list(&dir)?.iter().filter(|file| file.is_file()) {
         write(file, b"garbage, and more garbage than sled has bytes in any of its headers")?;
     }
     assert!(place.table()?.rebuilt());

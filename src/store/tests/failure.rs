@@ -2,21 +2,33 @@
 
 use std::io::ErrorKind;
 
+use super::super::files::recorder::{Fault, Recorder, Which};
 use super::*;
 
-fn fail_next(store: &Store, doing: &'static str, kind: ErrorKind) {
-    let file = std::sync::Arc::clone(&store.shared.state().segments.open().file);
-    *super::super::lock_mutex(&file.fault) = Some((doing, kind));
+/// Small limits, and ids that differ in their hashes: so a commit begins with its write.
+const UNLIKE: Limits = Limits { hash_mask: u64::MAX, ..SMALL };
+
+/// A collection whose next operation can be made to fail.
+fn breakable(limits: Limits) -> Result<(Place, Recorder)> {
+    let recorder = Recorder::default();
+    let place = Place::on(Files::on(recorder.clone()), limits)?;
+    Ok((place, recorder))
+}
+
+/// Lets operation `skip` from now on fail.
+fn fail(recorder: &Recorder, skip: u64, which: Which, error: ErrorKind) {
+    recorder.set_fault(Some(Fault { at: recorder.operations() + skip, which, error }));
 }
 
 #[test]
 fn a_full_disk_refuses_a_group_and_takes_the_next() -> Result<()> {
-    let mut place = Place::new(SMALL)?;
+    let (mut place, recorder) = breakable(UNLIKE)?;
     let store = place.create(64)?;
     put_singly(&store, 0..3)?;
-    fail_next(&store, "write to", ErrorKind::StorageFull);
+    fail(&recorder, 0, Which::One, ErrorKind::StorageFull);
     let refused = store.commit(vec![put(record("full", None))], |_| ());
     assert!(refused.as_ref().is_err_and(Error::is_full), "{refused:?}");
+    assert_eq!(recorder.take_failed(), ["write 00000001.seg"]);
     assert_eq!(store.len(), 3);
     assert_eq!(store.commit(vec![put(record("next", None))], |_| ())?, [Outcome::Inserted(3)]);
     crash(store);
@@ -28,15 +40,15 @@ fn a_full_disk_refuses_a_group_and_takes_the_next() -> Result<()> {
 
 #[test]
 fn after_a_failed_write_or_sync_writes_are_refused_and_reads_go_on() -> Result<()> {
-    for (doing, kind) in [
-        ("write to", ErrorKind::Other),
-        ("sync", ErrorKind::Other),
-        ("sync", ErrorKind::StorageFull),
+    for (skip, doing, kind) in [
+        (0, "write to", ErrorKind::Other),
+        (1, "sync", ErrorKind::Other),
+        (1, "sync", ErrorKind::StorageFull),
     ] {
-        let mut place = Place::new(SMALL)?;
+        let (mut place, recorder) = breakable(UNLIKE)?;
         let store = place.create(64)?;
         put_singly(&store, 0..3)?;
-        fail_next(&store, doing, kind);
+        fail(&recorder, skip, Which::One, kind);
         let published = std::cell::Cell::new(0);
         let lost = store.commit(vec![put(record("lost", None))], |_| published.set(1));
         assert!(matches!(lost, Err(Error::Io { doing: at, .. }) if at == doing));
@@ -103,8 +115,8 @@ fn a_collection_is_made_once_and_removed_whole() -> Result<()> {
     assert!(!Store::exists(&place.collection())? && !place.collection().exists());
     // What a crash in the middle of an earlier creation left is no obstacle.
     let segments = place.collection().join("segments");
-    super::super::files::create_dir(&segments)?;
-    super::super::files::write_atomically(&segments.join("00000001.seg"), b"half")?;
+    place.files.create_dir(&segments)?;
+    place.files.write_atomically(&segments.join("00000001.seg"), b"half")?;
     let store = place.create(32)?;
     assert!(store.is_empty() && store.within(&Code::zero(Width::new(32)?), 32, 9)?.is_empty());
     Ok(())
@@ -117,15 +129,15 @@ fn a_data_directory_of_a_newer_format_is_refused() -> Result<()> {
     crate::store::create_format(dir)?;
     crate::store::check_format(dir)?;
     let path = dir.join("FORMAT");
-    let good = super::super::files::read(&path, 16)?;
+    let good = place.files.read(&path, 16)?;
     let mut bytes = good.clone();
     bytes[8] = 9;
-    super::super::files::write_atomically(&path, &bytes)?;
+    place.files.write_atomically(&path, &bytes)?;
     let refused = crate::store::check_format(dir).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|message| message.contains("it has format version 9")));
     bytes = good;
     bytes[14] ^= 1;
-    super::super::files::write_atomically(&path, &bytes)?;
+    place.files.write_atomically(&path, &bytes)?;
     assert!(matches!(crate::store::check_format(dir), Err(Error::Damaged { .. })));
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! The store as a whole, against a map and a linear scan, and against damage.
 
+mod crash;
 mod damage;
 mod failure;
+mod fault;
 mod model;
 mod together;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::files::Files;
 use super::{Limits, Live, Operation, Outcome, Precision, Store, Table};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
@@ -24,15 +28,21 @@ struct Place {
     dir: TempDir,
     table: Option<Table>,
     limits: Limits,
+    files: Files,
 }
 
 impl Place {
     fn new(limits: Limits) -> Result<Self> {
+        Self::on(Files::disk(), limits)
+    }
+
+    /// The collection is on `files`; the table is always in a real directory.
+    fn on(files: Files, limits: Limits) -> Result<Self> {
         // In memory where that is possible: a sync then takes no time.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let dir = dir.map_err(Error::io("create", "a directory for a test"))?;
-        Ok(Self { dir, table: None, limits })
+        Ok(Self { dir, table: None, limits, files })
     }
 
     fn table(&mut self) -> Result<Table> {
@@ -48,17 +58,17 @@ impl Place {
 
     fn create(&mut self, width: usize) -> Result<Store> {
         let (dir, table) = (self.collection(), self.table()?);
-        Store::create_with(&dir, b"settings", Width::new(width)?, &table, self.limits)
+        Store::create_on(&self.files, &dir, b"settings", Width::new(width)?, &table, self.limits)
     }
 
     fn open(&mut self) -> Result<(Store, Live)> {
         let table = self.table()?;
-        Store::open_with(&self.collection(), &table, self.limits)
+        Store::open_on(&self.files, &self.collection(), &table, self.limits)
     }
 
     /// The last segment file.
     fn last_segment(&self) -> Result<PathBuf> {
-        let listed = super::files::list(&self.collection().join("segments"))?;
+        let listed = self.files.list(&self.collection().join("segments"))?;
         listed.last().cloned().ok_or(Error::Interrupted)
     }
 }
@@ -147,6 +157,9 @@ impl Model {
         assert_eq!(store.len(), self.records.len() as u64);
         let listed: Vec<_> = self.records.iter().map(|(n, r)| (*n, r.clone())).collect();
         assert_eq!(store.list(None, usize::MAX)?, listed);
+        let numbers: Vec<u64> = self.records.keys().copied().collect();
+        assert_eq!(store.live(0..self.next + 3), numbers);
+        assert!(numbers.last().is_none_or(|last| *last < store.next_number()));
         for name in names {
             let expected = self.number_of(&name).map(|n| (n, self.records[&n].clone()));
             assert_eq!(store.get(&name)?, expected, "{name}");

@@ -66,11 +66,14 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
             }
             Step::Checkpoint => store.checkpoint()?,
             Step::Reopen => {
+                let settings = format!("settings {}", model.next).into_bytes();
+                store.set_settings(&settings)?;
+                assert_eq!(store.settings(), settings);
                 drop(store);
                 let opened = place.open()?;
                 model.check_live(&opened.1);
                 store = opened.0;
-                assert_eq!(store.settings(), b"settings");
+                assert_eq!(store.settings(), settings);
             }
             Step::Crash(lost) => {
                 store.join_checkpoint();
@@ -78,7 +81,7 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
                     super::super::lock_mutex(&store.shared.manifest).segments.last().copied();
                 crash(store);
                 let segment = place.last_segment()?;
-                let file = super::super::files::File::open(&segment)?;
+                let file = place.files.open(&segment)?;
                 let (length, noted) = (file.len()?, noted.map_or(0, |known| known.length));
                 if let Some(share) = lost {
                     let kept = noted + ((length - noted) as f64 * (1.0 - share)) as u64;
@@ -93,7 +96,7 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
             Step::LoseTable => {
                 crash(store);
                 place.table = None;
-                super::super::files::remove_dir(&place.dir.path().join("table"))?;
+                place.files.remove_dir(&place.dir.path().join("table"))?;
                 let opened = place.open()?;
                 model.check_live(&opened.1);
                 store = opened.0;

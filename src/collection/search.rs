@@ -1,0 +1,274 @@
+//! The search: the query becomes a code, the index finds numbers among those that match, the store
+//! turns them into hits.
+
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::Collection;
+use super::group::Group;
+use super::rescore::{Candidate, Prepared};
+use super::selection::{READS_PER_LOOK, Selection, check_deadline};
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, Value};
+use crate::index::{self, Plan};
+use crate::record::Record;
+use crate::search::{Answer, Diversity, GroupBy, Hit, Rescore, Search, SearchStats};
+
+impl Collection {
+    /// Finds the nearest records.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{Filter, RecordId, Search};
+    ///
+    /// let answer = notes.search(&Search::text("the dark side of the moon").limit(1))?;
+    /// assert_eq!(answer.hits[0].id.as_str(), "moon");
+    /// println!("{} bits away, by {}", answer.hits[0].distance, answer.stats.plan.name());
+    ///
+    /// // A search by id leaves the record itself out.
+    /// let others = notes.search(&Search::id(RecordId::new("moon")?))?;
+    /// assert_eq!(others.hits[0].id.as_str(), "bread");
+    ///
+    /// // A filter is asked before the nearest are taken.
+    /// let food = Filter::parse(r#"label == "food""#)?;
+    /// let answer = notes.search(&Search::text("the far side of the moon").limit(1).filter(food))?;
+    /// assert_eq!(answer.hits[0].id.as_str(), "bread");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A query that the encoder does not take, an id that is not there, a deadline that passed.
+    pub fn search(&self, search: &Search) -> Result<Answer> {
+        self.check_alive()?;
+        check(search)?;
+        let start = Instant::now();
+        let selection = self.select(search.filter.as_ref(), search.deadline)?;
+        let filtering = start.elapsed();
+        let mut answer = self.search_among(&selection, search)?;
+        answer.stats.filtering = filtering;
+        Ok(answer)
+    }
+
+    /// Answers many searches, on all cores. Those with the same filter see the same records.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::Search;
+    ///
+    /// let answers = notes.search_batch(&[Search::text("the moon"), Search::text("rye bread")])?;
+    /// assert_eq!(answers[1].hits[0].id.as_str(), "bread");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first error among them, its place preceded by `searches[3].`.
+    pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
+        self.check_alive()?;
+        let place = |i: usize| move |e: Error| e.within(&format!("searches[{i}]."));
+        // A filter is answered once, however many searches share it.
+        let mut selections: Vec<(Option<&Filter>, Selection, Duration)> = Vec::new();
+        let mut of_search = Vec::with_capacity(searches.len());
+        for (i, search) in searches.iter().enumerate() {
+            check(search).map_err(place(i))?;
+            let filter = search.filter.as_ref();
+            let known = selections.iter().rposition(|(known, ..)| *known == filter);
+            of_search.push(match known {
+                Some(known) => known,
+                None => {
+                    let start = Instant::now();
+                    let selection = self.select(filter, search.deadline).map_err(place(i))?;
+                    selections.push((filter, selection, start.elapsed()));
+                    selections.len() - 1
+                }
+            });
+        }
+        let answer = |(i, search): (usize, &Search)| {
+            let (_, selection, filtering) = &selections[of_search[i]];
+            let mut answer = self.search_among(selection, search).map_err(place(i))?;
+            answer.stats.filtering = *filtering;
+            Ok(answer)
+        };
+        searches.par_iter().enumerate().map(answer).collect()
+    }
+
+    /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
+    /// the index in memory: the same hits in the same order.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{Search, Source};
+    ///
+    /// let code = notes.encode_one(&Source::Text("the far side of the moon".to_owned()))?;
+    /// let on_disk = notes.lookup(&code, 2, usize::MAX)?;
+    /// assert_eq!(on_disk[0].id.as_str(), "moon");
+    /// assert_eq!(on_disk, notes.search(&Search::code(code).radius(2))?.hits);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A code of another width, damaged bytes, or a disk that does not answer.
+    pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
+        self.check_alive()?;
+        let found = self.inner.store.within(code, radius, limit)?;
+        let bits = self.width().bits() as f32;
+        let candidate = |(number, distance)| {
+            let score = 1.0 - distance as f32 / bits;
+            (None, Candidate { number, distance, score, record: None })
+        };
+        self.hits(found.into_iter().map(candidate), &Search::code(code.clone()))
+    }
+
+    /// Searches among records that were selected; `filtering` is left to the caller.
+    fn search_among(&self, selection: &Selection, search: &Search) -> Result<Answer> {
+        let start = Instant::now();
+        let prepared = self.prepare(search)?;
+        let encoded = Instant::now();
+        let mut stats = SearchStats { encoding: encoded - start, ..SearchStats::none() };
+        let hits = match &search.group_by {
+            Some(by) => {
+                let grouped = self.group(selection, &prepared, search, by)?;
+                stats.found(&grouped.stats, grouped.tested);
+                stats.searching = encoded.elapsed();
+                let hits = grouped.groups.into_iter().flat_map(|Group { value, candidates }| {
+                    candidates.into_iter().map(move |candidate| (Some(value.clone()), candidate))
+                });
+                self.hits(hits, search)?
+            }
+            None => {
+                let candidates = self.nearest(selection, &prepared, search, &mut stats)?;
+                self.hits(candidates.into_iter().map(|candidate| (None, candidate)), search)?
+            }
+        };
+        stats.reading = encoded.elapsed() - stats.searching - stats.rescoring;
+        Ok(Answer { hits, complete: true, stats })
+    }
+
+    /// The nearest records, in their final order.
+    fn nearest(
+        &self,
+        selection: &Selection,
+        prepared: &Prepared,
+        search: &Search,
+        stats: &mut SearchStats,
+    ) -> Result<Vec<Candidate>> {
+        let start = Instant::now();
+        let chosen_from = search.diversity.map_or(search.limit, |d| d.candidates.max(search.limit));
+        let oversampling = search.rescore.map_or(1, |rescore| rescore.oversampling);
+        let wanted = chosen_from.saturating_mul(oversampling);
+        let query = index::Query {
+            // One more, where the record that was asked about will be taken out again.
+            limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
+            radius: search.radius,
+            plan: search.plan,
+            deadline: search.deadline,
+            ..index::Query::nearest(&prepared.code, 0)
+        };
+        let found = selection.nearest(&self.inner.store, query)?;
+        stats.found(&found.stats, found.tested);
+        stats.searching = start.elapsed();
+        let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
+        let (scorer, snapshot) = (&prepared.scorer, &selection.snapshot);
+        let mut candidates = self.score(scorer, snapshot, others.take(wanted), search)?;
+        if search.rescore.is_some() || search.diversity.is_some() {
+            stats.rescored = candidates.len() as u64;
+        }
+        if let Some(diversity) = search.diversity {
+            candidates.truncate(chosen_from);
+            candidates =
+                self.diversify(candidates, search.limit, diversity.weight, scorer, snapshot)?;
+        }
+        candidates.truncate(search.limit);
+        stats.rescoring = start.elapsed() - stats.searching;
+        Ok(candidates)
+    }
+
+    /// Candidates as hits.
+    fn hits(
+        &self,
+        candidates: impl Iterator<Item = (Option<Value>, Candidate)>,
+        search: &Search,
+    ) -> Result<Vec<Hit>> {
+        let mut hits = Vec::new();
+        for (i, (group, candidate)) in candidates.enumerate() {
+            if i % READS_PER_LOOK == 0 {
+                check_deadline(search.deadline)?;
+            }
+            let Candidate { number, distance, score, record } = candidate;
+            let record = record.map_or_else(|| self.record(number), Ok)?;
+            let payload = search.payload.then_some(record.payload);
+            hits.push(Hit { id: record.id, distance, score, group, payload });
+        }
+        Ok(hits)
+    }
+
+    /// The record of a number that was found.
+    pub(super) fn record(&self, number: u64) -> Result<Record> {
+        self.inner.store.read(number)?.ok_or_else(|| {
+            let message = format!("the index has record number {number}, the store has not");
+            Error::damaged(self.name(), None, message)
+        })
+    }
+}
+
+/// An error where a search asks for what does not go, or not together.
+fn check(search: &Search) -> Result<()> {
+    if let Some(filter) = &search.filter {
+        filter.check()?;
+    }
+    let most = Rescore::MAX_OVERSAMPLING;
+    match search.rescore {
+        Some(Rescore { oversampling, .. }) if !(1..=most).contains(&oversampling) => {
+            let message = format!("expected 1 to {most}, got {oversampling}");
+            return Err(Error::invalid("rescore.oversampling", message));
+        }
+        _ => {}
+    }
+    match search.diversity {
+        Some(Diversity { weight, .. }) if !(0.0..=1.0).contains(&weight) => {
+            let message = format!("expected 0 to 1, got {weight}");
+            return Err(Error::invalid("diversity.weight", message));
+        }
+        _ => {}
+    }
+    match &search.group_by {
+        Some(GroupBy { size: 0, .. }) => {
+            Err(Error::invalid("group_by.size", "expected 1 or more, got 0"))
+        }
+        Some(_) if search.rescore.is_some() || search.diversity.is_some() => Err(Error::invalid(
+            "group_by",
+            "expected a search without rescoring and diversity: groups are formed by distance",
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl SearchStats {
+    fn none() -> Self {
+        Self {
+            plan: Plan::Auto,
+            kernel: "",
+            radius: 0,
+            probes: 0,
+            compared: 0,
+            tested: 0,
+            rescored: 0,
+            filtering: Duration::ZERO,
+            encoding: Duration::ZERO,
+            searching: Duration::ZERO,
+            rescoring: Duration::ZERO,
+            reading: Duration::ZERO,
+        }
+    }
+
+    /// Notes what the index says of its search.
+    fn found(&mut self, stats: &index::Stats, tested: u64) {
+        self.plan = stats.plan;
+        self.kernel = stats.kernel;
+        self.radius = stats.radius;
+        self.probes = stats.probes;
+        self.compared = stats.compared;
+        self.tested = tested;
+    }
+}
