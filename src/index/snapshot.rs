@@ -175,7 +175,7 @@ impl Snapshot {
             numbers.push(number);
             words.extend_from_slice(code);
         }
-        Self::new(self.kernel, Sealed::build(self.width(), &numbers, &words))
+        Self::new(self.kernel, self.sealed.rebuild(&numbers, &words))
     }
 
     /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups
