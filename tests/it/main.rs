@@ -4,7 +4,10 @@
 mod cli;
 mod code;
 mod collection;
+mod damage;
 mod house;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod kill;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 #[cfg(feature = "server")]
