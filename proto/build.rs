@@ -14,7 +14,8 @@ mod server {
     /// Writes the client and server code, and the descriptors that reflection serves.
     pub fn generate() -> Result<(), Box<dyn std::error::Error>> {
         let descriptors = protox::compile(
-            ["nearbit/v1/collection.proto", "nearbit/v1/record.proto", "nearbit/v1/search.proto"],
+            ["collection", "filter", "record", "search"]
+                .map(|name| format!("nearbit/v1/{name}.proto")),
             ["proto"],
         )?;
         let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

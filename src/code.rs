@@ -20,6 +20,15 @@ use bitvec::vec::BitVec;
 use crate::error::{Error, Result};
 
 /// The number of bits of a code: 1 to 1024. Whoever holds one need not check again.
+///
+/// ```
+/// use nearbit::Width;
+///
+/// let width = Width::new(100)?;
+/// assert_eq!((width.bits(), width.bytes(), width.words()), (100, 13, 2));
+/// assert!(Width::new(0).is_err() && Width::new(Width::MAX + 1).is_err());
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Width(u16);
 
@@ -82,11 +91,26 @@ pub struct Code {
 
 impl Code {
     /// The code with every bit 0.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::zero(Width::new(12)?).to_hex(), "0000");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn zero(width: Width) -> Self {
         Self { words: vec![0; width.words()].into(), width }
     }
 
     /// A code from its packed bytes.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert!(Code::from_bytes(Width::new(12)?, &[0x5a, 0x10]).is_ok());
+    /// assert!(Code::from_bytes(Width::new(12)?, &[0x5a, 0x1f]).is_err()); // 16 bits, not 12
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The wrong number of bytes, or bits set beyond the width.
@@ -104,6 +128,14 @@ impl Code {
 
     /// A code from its words, the first bit highest in the first word.
     ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let code = Code::from_words(Width::new(12)?, &[0x5a10_0000_0000_0000])?;
+    /// assert_eq!(code.to_hex(), "5a10");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The wrong number of words, or bits set beyond the width.
     pub fn from_words(width: Width, words: &[u64]) -> Result<Self> {
@@ -112,6 +144,15 @@ impl Code {
     }
 
     /// A code from single bits; its width is their number.
+    ///
+    /// ```
+    /// use bitvec::prelude::*;
+    /// use nearbit::Code;
+    ///
+    /// let code = Code::from_bits(bits![u8, Msb0; 0, 1, 0, 1, 1])?;
+    /// assert_eq!(code.to_binary(), "0b01011");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No bit, or more than 1024.
@@ -125,6 +166,17 @@ impl Code {
     ///
     /// At one width the three forms differ in length or by base64's `=`, so none can be taken for
     /// another, though hexadecimal digits and base64 may begin with `0b` too.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let width = Width::new(16)?;
+    /// let code = Code::parse("0b0101101000010000", width)?;
+    /// assert_eq!(Code::parse("5a10", width)?, code);
+    /// assert_eq!(Code::parse("WhA=", width)?, code);
+    /// assert!(Code::parse("5a", width).is_err());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Text that is none of the three, of another length, or with bits set beyond the width.
@@ -167,6 +219,13 @@ impl Code {
     }
 
     /// The packed bytes, `width().bytes()` of them.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::parse("5a10", Width::new(12)?)?.to_bytes(), [0x5a, 0x10]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.width.bytes());
         unpack_words(&self.words, self.width, &mut bytes);
@@ -174,6 +233,14 @@ impl Code {
     }
 
     /// The single bits.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let bits = Code::parse("0b01011", Width::new(5)?)?.to_bits();
+    /// assert_eq!(bits.iter().map(|bit| u8::from(*bit)).collect::<Vec<_>>(), [0, 1, 0, 1, 1]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn to_bits(&self) -> BitVec<u8, Msb0> {
         let mut bits = BitVec::from_vec(self.to_bytes());
         bits.truncate(self.width.bits());
@@ -181,16 +248,37 @@ impl Code {
     }
 
     /// Hexadecimal digits of the packed bytes.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::parse("0b01011", Width::new(5)?)?.to_hex(), "58");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn to_hex(&self) -> String {
         self.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Base64 of the packed bytes.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::parse("5a10", Width::new(16)?)?.to_base64(), "WhA=");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn to_base64(&self) -> String {
         BASE64.encode(self.to_bytes())
     }
 
     /// `0b` and one digit a bit.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::parse("58", Width::new(5)?)?.to_binary(), "0b01011");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn to_binary(&self) -> String {
         let digits = (0..self.width.bits()).map(|i| if self.bit(i) { '1' } else { '0' });
         "0b".chars().chain(digits).collect()
@@ -208,6 +296,13 @@ impl Code {
 
     /// Bit `i`.
     ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert!(Code::parse("0b01011", Width::new(5)?)?.bit(1));
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where `i` is not below the width, as indexing a slice does.
     pub fn bit(&self, i: usize) -> bool {
@@ -216,6 +311,15 @@ impl Code {
     }
 
     /// Turns bit `i` over.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let mut code = Code::zero(Width::new(5)?);
+    /// code.flip(1);
+    /// assert_eq!(code.to_binary(), "0b01000");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Panics
     /// Where `i` is not below the width, as indexing a slice does.
@@ -226,6 +330,15 @@ impl Code {
 
     /// The Hamming distance: in how many bits the two differ.
     ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let width = Width::new(8)?;
+    /// let (a, b) = (Code::parse("0b00001111", width)?, Code::parse("0b00111100", width)?);
+    /// assert_eq!(a.distance(&b), 4);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// Where the widths differ: such codes have no distance.
     pub fn distance(&self, other: &Self) -> u32 {
@@ -235,6 +348,14 @@ impl Code {
 
     /// Every code at exactly `radius` from this one, C(bits, radius) of them, in the order of
     /// the positions that are flipped. Empty where the radius is over the width.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// let ring: Vec<String> = Code::zero(Width::new(3)?).ring(1).map(|code| code.to_binary()).collect();
+    /// assert_eq!(ring, ["0b100", "0b010", "0b001"]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn ring(&self, radius: usize) -> Ring {
         Ring {
             center: self.clone(),
@@ -244,6 +365,13 @@ impl Code {
     }
 
     /// Every code within `radius` of this one, ring by ring from the inside.
+    ///
+    /// ```
+    /// use nearbit::{Code, Width};
+    ///
+    /// assert_eq!(Code::zero(Width::new(64)?).ball(2).count(), 1 + 64 + 64 * 63 / 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn ball(&self, radius: usize) -> impl Iterator<Item = Self> + use<> {
         let center = self.clone();
         (0..=radius.min(self.width.bits())).flat_map(move |r| center.ring(r))
@@ -297,6 +425,12 @@ fn next_combination(flips: &mut [usize], n: usize) -> bool {
 }
 
 /// How many codes a ring holds: C(bits, radius), or `u64::MAX` where that is not representable.
+///
+/// ```
+/// let width = nearbit::Width::new(64)?;
+/// assert_eq!(nearbit::code::ring_size(width, 3), 41_664);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 pub fn ring_size(width: Width, radius: usize) -> u64 {
     let bits = width.bits() as u128;
     if radius > width.bits() {
@@ -314,6 +448,12 @@ pub fn ring_size(width: Width, radius: usize) -> u64 {
 }
 
 /// How many codes a ball holds: the sum of its rings, or `u64::MAX`.
+///
+/// ```
+/// let width = nearbit::Width::new(64)?;
+/// assert_eq!(nearbit::code::ball_size(width, 3), 43_745);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 pub fn ball_size(width: Width, radius: usize) -> u64 {
     (0..=radius.min(width.bits())).fold(0u64, |sum, r| sum.saturating_add(ring_size(width, r)))
 }
@@ -324,6 +464,18 @@ pub fn distance(a: &[u64], b: &[u64]) -> u32 {
 }
 
 /// Many codes of one width, packed one after the other: a matrix of shape (rows, words).
+///
+/// ```
+/// use nearbit::{Code, Codes, Width};
+///
+/// let width = Width::new(12)?;
+/// let mut codes = Codes::from_bytes(width, &[0x5a, 0x10, 0x00, 0x00])?;
+/// codes.push(&Code::parse("fff0", width)?)?;
+/// assert_eq!(codes.len(), 3);
+/// assert_eq!(codes.get(2).to_hex(), "fff0");
+/// assert_eq!(codes.rows().filter(|row| row[0] == 0).count(), 1);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Codes {
     width: Width,

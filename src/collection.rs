@@ -4,65 +4,39 @@
 //! index shows it, the caller is told. A search goes up: the query becomes a code, the index
 //! finds record numbers, the store turns numbers into ids and payloads.
 
+mod fields;
+mod matching;
+mod search;
+mod selection;
+mod settings;
+
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
+use self::fields::Fields;
+pub(crate) use self::settings::Settings;
+pub use self::settings::{CollectionSettings, KeepVectors};
 use crate::code::{Code, Codes, Width};
-use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
+use crate::encoder::{Encoder, EncoderInfo};
 use crate::error::{Error, Result};
-use crate::index::{self, Index, Memory};
+use crate::filter::Field;
+use crate::index::{Index, Memory};
 use crate::input::InputKind;
-use crate::record::{Hit, NewRecord, Record, RecordId, Source};
-use crate::search::{Answer, Query, Search, SearchStats};
-use crate::store::{Operation, Outcome, Precision, Store, StoreStats, Table};
-
-/// What a new collection is to be like. It cannot be changed later.
-#[derive(Clone, PartialEq, Debug)]
-pub struct CollectionSettings {
-    /// What turns sources into codes.
-    pub encoder: EncoderSpec,
-    /// Whether texts are kept beside their codes, to be read back.
-    pub keep_text: bool,
-    /// Whether vectors are kept beside their codes, and how.
-    pub keep_vectors: KeepVectors,
-}
-
-impl CollectionSettings {
-    /// Settings with an encoder; texts are kept, vectors are not.
-    pub fn new(encoder: EncoderSpec) -> Self {
-        Self { encoder, keep_text: true, keep_vectors: KeepVectors::None }
-    }
-}
-
-/// Whether a collection keeps vectors beside their codes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeepVectors {
-    /// Vectors are dropped once they are encoded.
-    #[default]
-    None,
-    /// Two bytes a number, about three decimal digits.
-    F16,
-    /// Four bytes a number, as given.
-    F32,
-}
-
-impl KeepVectors {
-    fn precision(self) -> Precision {
-        match self {
-            Self::F16 => Precision::F16,
-            Self::None | Self::F32 => Precision::F32,
-        }
-    }
-}
+use crate::record::{NewRecord, Record, RecordId, Source};
+use crate::store::{Operation, Outcome, Store, StoreStats, Table};
 
 /// A collection, described.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let info = notes.info();
+/// assert_eq!((info.name.as_str(), info.records, info.width.bits()), ("notes", 2, 64));
+/// assert_eq!(info.encoder.to_string(), "random hyperplanes over text, seed 0");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct CollectionInfo {
     /// The name.
@@ -79,9 +53,44 @@ pub struct CollectionInfo {
     pub records: u64,
     /// When it was created, in seconds since 1970.
     pub created: u64,
+    /// The fields of payloads that are indexed.
+    pub index_fields: Vec<IndexedField>,
+}
+
+/// A field of payloads that is indexed.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// notes.index_field("label".parse()?)?;
+/// for indexed in notes.info().index_fields {
+///     println!("{}: {} values, complete: {}", indexed.field, indexed.values, indexed.complete);
+/// }
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexedField {
+    /// The field.
+    pub field: Field,
+    /// Different values in it.
+    pub values: usize,
+    /// Whether every record is in the index. Until then filters read the payloads of the others.
+    pub complete: bool,
 }
 
 /// One record of a group that was written.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::NewRecord;
+///
+/// let written = notes.upsert(vec![
+///     NewRecord::text("the near side of the moon").with_id("moon")?,
+///     NewRecord::text("a slice of toast"),
+/// ])?;
+/// assert!(written[0].replaced && !written[1].replaced);
+/// assert_eq!(written[1].id.as_str().len(), 36); // a UUID, made for it
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upserted {
     /// The record's id: the one that was given, or the one that was made.
@@ -91,6 +100,15 @@ pub struct Upserted {
 }
 
 /// A page of records, oldest first.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let first = notes.list(None, 1)?;
+/// let second = notes.list(first.next, 1)?;
+/// assert_eq!(first.records[0].id.as_str(), "moon");
+/// assert_eq!(second.records[0].id.as_str(), "bread");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Page {
     /// The records.
@@ -100,6 +118,13 @@ pub struct Page {
 }
 
 /// What a collection takes on disk and in memory.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let sizes = notes.sizes();
+/// println!("{} bytes in segments, {} in memory", sizes.store.segment_bytes, sizes.index.total());
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
     /// On disk.
@@ -108,39 +133,19 @@ pub struct Sizes {
     pub index: Memory,
 }
 
-/// What the store keeps for a collection, as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    pub(crate) encoder: EncoderInfo,
-    pub(crate) keep_text: bool,
-    pub(crate) keep_vectors: KeepVectors,
-    pub(crate) created: u64,
-}
-
-impl Settings {
-    pub(crate) fn new(settings: &CollectionSettings, encoder: EncoderInfo) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            encoder,
-            keep_text: settings.keep_text,
-            keep_vectors: settings.keep_vectors,
-            created: now.as_secs(),
-        }
-    }
-
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8], file: &Path) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|e| {
-            Error::damaged(file, None, format!("expected the collection's settings: {e}"))
-        })
-    }
-}
-
 /// A handle on one collection. Clones are cheap and share it; every method may be called from
 /// many threads at once, and no reader waits for a writer.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// let reader = {
+///     let notes = notes.clone();
+///     std::thread::spawn(move || notes.search(&nearbit::Search::text("rye bread")))
+/// };
+/// notes.upsert(vec![nearbit::NewRecord::text("a map of the moon")])?;
+/// assert_eq!(reader.join().unwrap()?.hits[0].id.as_str(), "bread");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Collection {
     inner: Arc<Inner>,
@@ -150,8 +155,12 @@ struct Inner {
     name: String,
     settings: Settings,
     encoder: Encoder,
-    store: Store,
+    /// Before the store, which is closed by the last who holds it.
+    fields: Fields,
+    store: Arc<Store>,
     index: Index,
+    /// Held while the settings that are kept are changed.
+    changing: Mutex<()>,
     /// Set when the collection is deleted while handles on it are still about.
     deleted: AtomicBool,
 }
@@ -175,30 +184,67 @@ impl Collection {
         encoder: impl FnOnce(&EncoderInfo) -> Result<Encoder>,
     ) -> Result<Self> {
         let (store, live) = Store::open(folder, table)?;
-        let settings = Settings::from_bytes(store.settings(), folder)?;
+        let settings = Settings::from_bytes(&store.settings(), folder)?;
+        let fields = settings.fields().map_err(|error| {
+            Error::damaged(folder, None, format!("expected the collection's settings: {error}"))
+        })?;
         let encoder = encoder(&settings.encoder)?;
         let index = Index::build(store.width(), live.numbers, live.codes);
-        let deleted = AtomicBool::new(false);
-        let name = name.to_owned();
-        Ok(Self { inner: Arc::new(Inner { name, settings, encoder, store, index, deleted }) })
+        let store = Arc::new(store);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name: name.to_owned(),
+                settings,
+                encoder,
+                fields: Fields::new(fields, Arc::clone(&store)),
+                store,
+                index,
+                changing: Mutex::default(),
+                deleted: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// The name.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.name(), "notes");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
     /// The width of every code in it.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.width().bits(), 64);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn width(&self) -> Width {
         self.inner.encoder.width()
     }
 
     /// The kind and shape of the sources that it takes; `None` where records bring their codes.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.input(), Some(nearbit::InputKind::Text));
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn input(&self) -> Option<InputKind> {
         self.inner.encoder.input()
     }
 
     /// How it was made and how many records it holds.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.info().records, 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn info(&self) -> CollectionInfo {
         let settings = &self.inner.settings;
         CollectionInfo {
@@ -209,12 +255,83 @@ impl Collection {
             keep_vectors: settings.keep_vectors,
             records: self.inner.store.len(),
             created: settings.created,
+            index_fields: self.inner.fields.info(),
         }
+    }
+
+    /// Indexes a field of payloads from now on, so that filters on it need not read them; says
+    /// whether it was not indexed before. Records that are there already are added in the
+    /// background; until then filters on the field are as right as ever, and slower.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert!(notes.index_field("author.name".parse()?)?);
+    /// assert!(!notes.index_field("author.name".parse()?)?);
+    /// assert!(notes.drop_field_index(&"author.name".parse()?)?);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn index_field(&self, field: Field) -> Result<bool> {
+        let _one_at_a_time = self.check_alive().map(|()| self.changing())?;
+        let mut fields = self.inner.fields.names();
+        if fields.contains(&field) {
+            return Ok(false);
+        }
+        fields.push(field.clone());
+        self.keep_fields(&fields)?;
+        self.inner.fields.add(field);
+        Ok(true)
+    }
+
+    /// Drops the index of a field; says whether there was one.
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn drop_field_index(&self, field: &Field) -> Result<bool> {
+        let _one_at_a_time = self.check_alive().map(|()| self.changing())?;
+        let mut fields = self.inner.fields.names();
+        let before = fields.len();
+        fields.retain(|known| known != field);
+        if fields.len() == before {
+            return Ok(false);
+        }
+        self.keep_fields(&fields)?;
+        self.inner.fields.remove(field);
+        Ok(true)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // It guards settings on disk, which are whole even after a panic.
+        self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps which fields are indexed; whoever calls holds `changing`.
+    fn keep_fields(&self, fields: &[Field]) -> Result<()> {
+        let index_fields = Settings::names(fields);
+        let settings = Settings { index_fields, ..self.inner.settings.clone() };
+        self.inner.store.set_settings(&settings.to_bytes())
     }
 
     /// Writes a group of records: all of them or, on an error, none. When it returns they are on
     /// disk and every search sees them. A record whose id is there already is replaced, and is
     /// then the youngest.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{NewRecord, Search};
+    ///
+    /// notes.upsert(vec![NewRecord::text("the rings of Saturn").with_id("saturn")?])?;
+    /// let answer = notes.search(&Search::text("rings of Saturn").limit(1))?;
+    /// assert_eq!(answer.hits[0].id.as_str(), "saturn");
+    ///
+    /// let twice = NewRecord::text("the same id twice").with_id("x")?;
+    /// let error = notes.upsert(vec![twice.clone(), twice]).unwrap_err();
+    /// assert!(error.to_string().starts_with("records[1].id"));
+    /// assert_eq!(notes.info().records, 3);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A source that the encoder does not take or an id that stands twice in the group, named as
@@ -244,6 +361,15 @@ impl Collection {
 
     /// An error where [`Collection::upsert`] would refuse the record for its source.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::NewRecord;
+    ///
+    /// assert!(notes.check(&NewRecord::text("a comet")).is_ok());
+    /// assert!(notes.check(&NewRecord::vector([0.5, 1.0])).is_err());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A source that the encoder does not take.
     pub fn check(&self, record: &NewRecord) -> Result<()> {
@@ -251,6 +377,15 @@ impl Collection {
     }
 
     /// Deletes records; says of each whether it was there.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::RecordId;
+    ///
+    /// let ids = [RecordId::new("moon")?, RecordId::new("sun")?];
+    /// assert_eq!(notes.delete(&ids)?, [true, false]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A store that refuses writes since one failed.
@@ -263,6 +398,18 @@ impl Collection {
 
     /// Reads records; `None` stands for an id that is not there.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::RecordId;
+    ///
+    /// let found = notes.get(&[RecordId::new("moon")?, RecordId::new("sun")?])?;
+    /// let moon = found[0].as_ref().unwrap();
+    /// assert_eq!(moon.text.as_deref(), Some("the far side of the moon"));
+    /// assert_eq!(moon.payload.text("label").as_deref(), Some("space"));
+    /// assert!(found[1].is_none());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Damaged bytes, or a disk that does not answer.
     pub fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Record>>> {
@@ -271,6 +418,21 @@ impl Collection {
     }
 
     /// A page of at most `limit` records, oldest first, after the place where another page ended.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// let (mut ids, mut after) = (Vec::new(), None);
+    /// loop {
+    ///     let page = notes.list(after, 1000)?;
+    ///     ids.extend(page.records.into_iter().map(|record| record.id.to_string()));
+    ///     after = page.next;
+    ///     if after.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// assert_eq!(ids, ["moon", "bread"]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Damaged bytes, or a disk that does not answer.
@@ -281,74 +443,16 @@ impl Collection {
         Ok(Page { records: found.into_iter().map(|(_, record)| record).collect(), next })
     }
 
-    /// Finds the nearest records.
-    ///
-    /// # Errors
-    /// A query that the encoder does not take, an id that is not there, a deadline that passed.
-    pub fn search(&self, search: &Search) -> Result<Answer> {
-        self.check_alive()?;
-        let start = Instant::now();
-        let (code, itself) = self.query_code(&search.query)?;
-        let encoded = Instant::now();
-        let found = self.inner.index.search(&index::Query {
-            code: &code,
-            // One more, where the record that was asked about will be taken out again.
-            limit: search.limit.saturating_add(usize::from(itself.is_some())),
-            radius: search.radius,
-            plan: search.plan,
-            deadline: search.deadline,
-        });
-        if !found.complete {
-            return Err(Error::Timeout);
-        }
-        let searched = Instant::now();
-        let neighbours = found.neighbours.iter().filter(|n| Some(n.number) != itself);
-        let hits = neighbours
-            .take(search.limit)
-            .map(|n| self.hit(n.number, n.distance, search.payload))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Answer {
-            hits,
-            complete: found.complete,
-            stats: SearchStats {
-                plan: found.stats.plan,
-                kernel: found.stats.kernel,
-                radius: found.stats.radius,
-                probes: found.stats.probes,
-                compared: found.stats.compared,
-                encoding: encoded - start,
-                searching: searched - encoded,
-                reading: searched.elapsed(),
-            },
-        })
-    }
-
-    /// Answers many searches, on all cores.
-    ///
-    /// # Errors
-    /// The first error among them, its place preceded by `searches[3].`.
-    pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
-        searches
-            .par_iter()
-            .enumerate()
-            .map(|(i, search)| {
-                self.search(search).map_err(|e| e.within(&format!("searches[{i}].")))
-            })
-            .collect()
-    }
-
-    /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
-    /// the index in memory: the same hits in the same order.
-    ///
-    /// # Errors
-    /// A code of another width, damaged bytes, or a disk that does not answer.
-    pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
-        self.check_alive()?;
-        let found = self.inner.store.within(code, radius, limit)?;
-        found.into_iter().map(|(number, distance)| self.hit(number, distance, true)).collect()
-    }
-
     /// The code that `source` would have here.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::Source;
+    ///
+    /// let code = notes.encode_one(&Source::Text("the moon".to_owned()))?;
+    /// assert_eq!(code.width(), notes.width());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A source that the encoder does not take.
@@ -358,6 +462,12 @@ impl Collection {
     }
 
     /// The code of every record that has one, in no particular order.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.codes().len(), 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn codes(&self) -> Codes {
         let snapshot = self.inner.index.snapshot();
         let mut codes = Codes::with_capacity(snapshot.width(), snapshot.len());
@@ -369,17 +479,35 @@ impl Collection {
     }
 
     /// How many records stand in buckets of each size: bucket size -> number of buckets.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.bucket_sizes()[&1], 2); // two codes with one record each
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn bucket_sizes(&self) -> BTreeMap<usize, usize> {
         self.inner.index.snapshot().bucket_sizes()
     }
 
     /// What it takes on disk and in memory.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(notes.sizes().store.records, 2);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn sizes(&self) -> Sizes {
         Sizes { store: self.inner.store.stats(), index: self.inner.index.memory() }
     }
 
     /// Brings the hash table on disk up to date, so that the next open is quick. Nothing depends
     /// on it: what was acknowledged is safe without.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// notes.checkpoint()?;
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A disk that does not answer.
@@ -436,42 +564,19 @@ impl Collection {
 
     /// Makes a group durable, then visible.
     fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
-        let index = &self.inner.index;
-        self.inner.store.commit(operations, |committed| {
+        let Inner { index, fields, store, .. } = &*self.inner;
+        let contents = fields.contents(&operations);
+        let outcomes = store.commit(operations, |committed| {
             index.apply(&committed.added.numbers, &committed.added.codes, &committed.removed);
-        })
-    }
-
-    /// The query's code; and the record's number where the query is a stored record.
-    fn query_code(&self, query: &Query) -> Result<(Code, Option<u64>)> {
-        match query {
-            Query::Source(source) => {
-                self.encode_one(source).map(|code| (code, None)).map_err(|e| e.within("query."))
-            }
-            Query::Id(id) => {
-                let (number, record) = self.inner.store.get(id)?.ok_or_else(|| {
-                    Error::not_found("record", id.as_str(), "ask for an id that was stored")
-                })?;
-                let code = record.code.ok_or_else(|| {
-                    Error::invalid("query.id", format!("record {id} was stored without a source"))
-                })?;
-                Ok((code, Some(number)))
-            }
-        }
-    }
-
-    fn hit(&self, number: u64, distance: u32, payload: bool) -> Result<Hit> {
-        let record = self.inner.store.read(number)?.ok_or_else(|| {
-            let message = format!("the index has record number {number}, the store has not");
-            Error::damaged(self.name(), None, message)
         })?;
-        let bits = self.width().bits() as f32;
-        Ok(Hit {
-            id: record.id,
-            distance,
-            score: 1.0 - distance as f32 / bits,
-            payload: payload.then_some(record.payload),
-        })
+        fields.apply(contents, &outcomes);
+        Ok(outcomes)
+    }
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Collection({}, {} x {})", self.name(), self.inner.store.len(), self.width())
     }
 }
 

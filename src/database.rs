@@ -1,6 +1,7 @@
 //! A database: named collections and models in one data directory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,6 +62,16 @@ struct Inner {
 impl Database {
     /// Opens the database in `dir`, and makes it where there is none.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use nearbit::Database;
+    ///
+    /// let database = Database::open(&dir)?;
+    /// assert!(database.collections().is_empty());
+    /// assert!(Database::open(&dir).is_err()); // it is held by the first one
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A directory that another process holds, that is no database, that a newer version wrote,
     /// or whose segments are damaged.
@@ -91,11 +102,32 @@ impl Database {
     }
 
     /// The data directory.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(database.dir(), dir.path());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn dir(&self) -> &Path {
         &self.inner.dir
     }
 
     /// Makes a collection.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{CollectionSettings, EncoderSpec, InputKind, Width};
+    ///
+    /// let encoder = EncoderSpec::Hyperplanes {
+    ///     input: InputKind::Vector { dim: 384 },
+    ///     width: Width::new(128)?,
+    ///     seed: 0,
+    /// };
+    /// let vectors = database.create_collection("vectors", &CollectionSettings::new(encoder.clone()))?;
+    /// assert_eq!(vectors.info().records, 0);
+    /// assert!(database.create_collection("vectors", &CollectionSettings::new(encoder)).is_err());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A name that is taken or not allowed, or a model that is not there.
@@ -123,6 +155,14 @@ impl Database {
 
     /// The collection of that name.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(database.collection("notes")?.info().records, 2);
+    /// let error = database.collection("note").unwrap_err().to_string();
+    /// assert!(error.contains("the database has notes"), "{error}");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// There is none.
     pub fn collection(&self, name: &str) -> Result<Collection> {
@@ -130,12 +170,27 @@ impl Database {
     }
 
     /// Every collection, by name.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// let names: Vec<String> = database.collections().iter().map(|c| c.name().to_owned()).collect();
+    /// assert_eq!(names, ["notes"]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn collections(&self) -> Vec<Collection> {
         self.inner.collections.load().values().cloned().collect()
     }
 
     /// Deletes a collection and all its records for good. Handles on it refuse everything from
     /// then on.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// database.delete_collection("notes")?;
+    /// assert!(database.collection("notes").is_err());
+    /// assert!(notes.list(None, 1).is_err()); // a handle from before
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// There is none, or the disk does not answer.
@@ -148,6 +203,26 @@ impl Database {
 
     /// Keeps a model under a name, as its next version, and returns `name@version`. A model whose
     /// digest is there already under that name is not kept twice.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// # let values = (0..400).map(|i| (i as f32 * 0.7).sin()).collect();
+    /// # let inputs = nearbit::Inputs::Vectors(nearbit::Matrix::new(50, 8, values));
+    /// # let options = nearbit::model::TrainOptions {
+    /// #     bits: nearbit::Width::new(6)?,
+    /// #     epochs: Some(1),
+    /// #     ..nearbit::model::TrainOptions::preset(nearbit::model::Preset::Vector)
+    /// # };
+    /// # let model = nearbit::model::train(&inputs, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    ///
+    /// use nearbit::{CollectionSettings, EncoderSpec};
+    ///
+    /// assert_eq!(database.add_model("waves", &model)?, "waves@1");
+    /// assert_eq!(database.add_model("waves", &model)?, "waves@1"); // not kept twice
+    /// let settings = CollectionSettings::new(EncoderSpec::Model("waves".to_owned()));
+    /// assert_eq!(database.create_collection("curves", &settings)?.width().bits(), 6);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A name that is not allowed, or a disk that does not answer.
@@ -167,6 +242,24 @@ impl Database {
 
     /// The model `name@version`, or the last version of `name`.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// # let values = (0..400).map(|i| (i as f32 * 0.7).sin()).collect();
+    /// # let inputs = nearbit::Inputs::Vectors(nearbit::Matrix::new(50, 8, values));
+    /// # let options = nearbit::model::TrainOptions {
+    /// #     bits: nearbit::Width::new(6)?,
+    /// #     epochs: Some(1),
+    /// #     ..nearbit::model::TrainOptions::preset(nearbit::model::Preset::Vector)
+    /// # };
+    /// # let model = nearbit::model::train(&inputs, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    ///
+    /// database.add_model("waves", &model)?;
+    /// assert_eq!(database.model("waves")?.digest(), model.digest());
+    /// assert_eq!(database.model("waves@1")?.digest(), model.digest());
+    /// assert!(database.model("waves@2").is_err());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// There is none, or its file is damaged.
     pub fn model(&self, name: &str) -> Result<Model> {
@@ -175,6 +268,12 @@ impl Database {
     }
 
     /// Every model, as `name@version`, by name and version.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert!(database.models()?.is_empty());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A disk that does not answer.
@@ -292,6 +391,12 @@ impl Database {
             let known: Vec<String> = all.iter().map(|(n, v)| format!("{n}@{v}")).collect();
             Error::not_found("model", name, what_there_is(&known))
         })
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({})", self.dir().display())
     }
 }
 

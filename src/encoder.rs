@@ -15,6 +15,16 @@ use crate::model::hyperplanes::Hyperplanes;
 use crate::record::Source;
 
 /// The encoder that a new collection is to have.
+///
+/// ```
+/// use nearbit::{EncoderSpec, InputKind, Width};
+///
+/// let learned = EncoderSpec::Model("news@2".to_owned());
+/// let untrained =
+///     EncoderSpec::Hyperplanes { input: InputKind::Text, width: Width::new(64)?, seed: 0 };
+/// let none = EncoderSpec::Codes { width: Width::new(64)? };
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub enum EncoderSpec {
     /// A learned model of the database: `name`, or `name@version`.
@@ -36,6 +46,15 @@ pub enum EncoderSpec {
 }
 
 /// A collection's encoder, described.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::{EncoderInfo, InputKind};
+///
+/// let expected = EncoderInfo::Hyperplanes { input: InputKind::Text, bits: 64, seed: 0 };
+/// assert_eq!(notes.info().encoder, expected);
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EncoderInfo {

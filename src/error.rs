@@ -10,6 +10,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// The variants answer one question: what can the caller do? The command line turns them into
 /// exit codes and the server into gRPC statuses, each in one table.
+///
+/// ```
+/// use nearbit::{Code, Error, Width};
+///
+/// match Width::new(0) {
+///     Err(Error::Invalid { place, message }) => {
+///         assert_eq!((place.as_str(), message.as_str()), ("bits", "expected 1 to 1024, got 0"));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -109,6 +120,13 @@ impl Error {
     }
 
     /// Puts `outer` before the place of bad input: `code` becomes `records[3].code`.
+    ///
+    /// ```
+    /// use nearbit::Error;
+    ///
+    /// let error = Error::invalid("code", "expected 8 bytes, got 7").within("records[3].");
+    /// assert_eq!(error.to_string(), "records[3].code: expected 8 bytes, got 7");
+    /// ```
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
         match self {
@@ -120,6 +138,13 @@ impl Error {
     }
 
     /// Whether the disk (or a quota on it) is full.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// let error = nearbit::Error::io("append to", "00000001.seg")(io::ErrorKind::StorageFull.into());
+    /// assert!(error.is_full());
+    /// ```
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))

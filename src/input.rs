@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Rows of numbers: shape (rows, cols), row after row.
+///
+/// ```
+/// use nearbit::Matrix;
+///
+/// let matrix = Matrix::new(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// assert_eq!((matrix.rows(), matrix.cols()), (2, 3));
+/// assert_eq!(matrix.row(1), [4.0, 5.0, 6.0]);
+/// assert_eq!(matrix.select(&[1, 0]).values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
+/// ```
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Matrix {
     rows: usize,
@@ -72,6 +81,10 @@ impl Matrix {
 }
 
 /// A grey picture, row after row from the top, a byte a pixel.
+///
+/// ```
+/// let dot = nearbit::Image { height: 3, width: 3, pixels: vec![0, 0, 0, 0, 255, 0, 0, 0, 0] };
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Image {
     /// Pixels from top to bottom.
@@ -83,6 +96,12 @@ pub struct Image {
 }
 
 /// Grey pictures of one size: shape (rows, height, width), a byte a pixel.
+///
+/// ```
+/// let images = nearbit::Images { height: 1, width: 2, pixels: vec![0, 255, 255, 0] };
+/// assert_eq!(images.len(), 2);
+/// assert_eq!(images.row(1), [255, 0]);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Images {
     /// Pixels from top to bottom.
@@ -115,6 +134,14 @@ impl Images {
 }
 
 /// Rows of one kind for an encoder.
+///
+/// ```
+/// use nearbit::{InputKind, Inputs};
+///
+/// let texts = Inputs::Texts(vec!["a map".to_owned(), "a key".to_owned(), "a door".to_owned()]);
+/// assert_eq!((texts.len(), texts.kind()), (3, InputKind::Text));
+/// assert_eq!(texts.select(&[2]), Inputs::Texts(vec!["a door".to_owned()]));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub enum Inputs {
     /// Running texts.
@@ -170,6 +197,14 @@ impl Inputs {
 }
 
 /// The kind and shape of one row that an encoder takes.
+///
+/// ```
+/// use nearbit::InputKind;
+///
+/// let encoder = InputKind::Vector { dim: 384 };
+/// let error = encoder.check(InputKind::Vector { dim: 768 }).unwrap_err().to_string();
+/// assert!(error.contains("takes vectors of 384 numbers, got vectors of 768"), "{error}");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputKind {
@@ -210,6 +245,15 @@ impl std::fmt::Display for InputKind {
 }
 
 /// Rows of numbers that are mostly zero: shape (rows, cols), compressed by rows.
+///
+/// ```
+/// use nearbit::Sparse;
+///
+/// let mut words = Sparse::new(10_000);
+/// words.push([(7, 0.6), (4_211, 0.8)]);
+/// assert_eq!((words.rows(), words.cols()), (1, 10_000));
+/// assert_eq!(words.row(0), (&[7, 4_211][..], &[0.6, 0.8][..]));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sparse {
     cols: usize,
@@ -267,6 +311,13 @@ impl Sparse {
 }
 
 /// Inputs as numbers: what a feature pipeline makes of them and a network takes.
+///
+/// ```
+/// use nearbit::{Features, Matrix};
+///
+/// let features = Features::Dense(Matrix::zeros(3, 2));
+/// assert_eq!((features.rows(), features.cols(), features.select(&[0]).rows()), (3, 2, 1));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub enum Features {
     /// One dense row an input: vectors and images.

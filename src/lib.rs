@@ -76,6 +76,7 @@ pub mod database;
 pub mod encoder;
 pub mod error;
 pub mod evaluate;
+pub mod filter;
 pub mod formats;
 pub mod index;
 pub mod input;
@@ -90,11 +91,13 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Collection, CollectionInfo, CollectionSettings, KeepVectors, Page, Sizes, Upserted,
+    Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Page, Sizes,
+    Upserted,
 };
 pub use database::Database;
 pub use encoder::{EncoderInfo, EncoderSpec};
 pub use error::{Error, Result};
+pub use filter::Filter;
 pub use index::Plan;
 pub use input::{Features, Image, Images, InputKind, Inputs, Matrix, Sparse};
 pub use record::{Hit, NewRecord, Payload, Record, RecordId, Source};

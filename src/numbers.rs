@@ -5,7 +5,7 @@
 //! performance with Roaring bitmaps*, 2016) hold both kinds in few bytes.
 
 use std::fmt;
-use std::ops::{BitAndAssign, BitOrAssign, SubAssign};
+use std::ops::{BitAndAssign, BitOrAssign, Range, SubAssign};
 
 use roaring::RoaringTreemap;
 
@@ -33,6 +33,16 @@ impl Numbers {
         self.0.insert(number)
     }
 
+    /// Adds every number of a range.
+    pub fn insert_range(&mut self, range: Range<u64>) {
+        self.0.insert_range(range);
+    }
+
+    /// Takes every number of a range out.
+    pub fn remove_range(&mut self, range: Range<u64>) {
+        self.0.remove_range(range);
+    }
+
     /// Takes a number out; says whether it was there.
     pub fn remove(&mut self, number: u64) -> bool {
         self.0.remove(number)
@@ -56,6 +66,14 @@ impl Numbers {
     /// The numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.0.iter()
+    }
+}
+
+impl From<Range<u64>> for Numbers {
+    fn from(range: Range<u64>) -> Self {
+        let mut numbers = Self::new();
+        numbers.insert_range(range);
+        numbers
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use nearbit::filter::Field;
 use nearbit::model::Model;
 use nearbit::{
-    CollectionInfo, CollectionSettings, Database, EncoderSpec, InputKind, KeepVectors, Width,
+    CollectionInfo, CollectionSettings, Database, EncoderSpec, Error, InputKind, KeepVectors, Width,
 };
 use serde_json::json;
 
@@ -20,6 +21,7 @@ pub enum Command {
     Create(Create),
     List(List),
     Show(Show),
+    IndexField(IndexField),
     Delete(Delete),
 }
 
@@ -60,6 +62,31 @@ pub struct Create {
     /// Keep vectors beside their codes
     #[arg(long, value_enum, default_value = "none", value_name = "none|f16|f32")]
     keep_vectors: Keep,
+    /// Index this field of payloads, so that filters on it are fast: label, author.name; repeat it
+    /// for several
+    #[arg(long = "index-field", value_name = "FIELD", value_parser = field)]
+    index_fields: Vec<Field>,
+}
+
+/// Index a field of payloads, or drop its index
+///
+/// Filters find the same without an index; with one they need not read payloads.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nearbit collection index-field news label --data-dir db
+  nearbit collection index-field news author.name --data-dir db --drop")]
+pub struct IndexField {
+    /// The collection
+    name: String,
+    /// The field, as filters write it: label, author.name
+    #[arg(value_parser = field)]
+    field: Field,
+    #[command(flatten)]
+    dir: DataDir,
+    /// Drop the index of the field
+    #[arg(long)]
+    drop: bool,
 }
 
 /// List the collections
@@ -107,6 +134,10 @@ impl From<Keep> for KeepVectors {
     }
 }
 
+fn field(text: &str) -> Result<Field, String> {
+    text.parse().map_err(|error: Error| error.to_string())
+}
+
 fn image_size(text: &str) -> Result<InputKind, String> {
     let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
     match size {
@@ -124,6 +155,7 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
             console.result(&describe(&find(&database, &args.name)?.info()))?;
             Ok(Exit::Done)
         }
+        Command::IndexField(args) => index_field(&args, console),
         Command::Delete(args) => delete(&args, console),
     }
 }
@@ -145,6 +177,7 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
     let settings = CollectionSettings {
         keep_text: !args.no_text,
         keep_vectors: args.keep_vectors.into(),
+        index_fields: args.index_fields,
         ..CollectionSettings::new(encoder)
     };
     let collection = database.create_collection(&args.name, &settings)?;
@@ -203,6 +236,17 @@ fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn index_field(args: &IndexField, console: &Console) -> Result<Exit, Failure> {
+    let database = args.dir.open()?;
+    let collection = find(&database, &args.name)?;
+    match args.drop {
+        false => collection.index_field(args.field.clone())?,
+        true => collection.drop_field_index(&args.field)?,
+    };
+    console.result(&describe(&collection.info()))?;
+    Ok(Exit::Done)
+}
+
 fn delete(args: &Delete, console: &Console) -> Result<Exit, Failure> {
     let database = args.dir.open()?;
     let records = find(&database, &args.name)?.info().records;
@@ -228,6 +272,8 @@ fn describe(info: &CollectionInfo) -> Fields {
         KeepVectors::F16 => "f16",
         KeepVectors::F32 => "f32",
     };
+    let index_fields: Vec<String> =
+        info.index_fields.iter().map(|indexed| indexed.field.to_string()).collect();
     Fields::new([
         ("name", json!(info.name)),
         ("records", json!(info.records)),
@@ -236,5 +282,6 @@ fn describe(info: &CollectionInfo) -> Fields {
         ("keep_text", json!(info.keep_text)),
         ("keep_vectors", json!(keep_vectors)),
         ("created", json!(info.created)),
+        ("index_fields", json!(index_fields)),
     ])
 }

@@ -51,6 +51,12 @@ impl Console {
         Ok(out.flush()?)
     }
 
+    /// Results that are JSON on a terminal too.
+    pub fn json_stream(&self) -> Stream {
+        let output = if self.is_table() { Output::Jsonl } else { self.output };
+        Stream { output, ..self.stream() }
+    }
+
     /// Results that come one after the other; [`Stream::finish`] ends them.
     pub fn stream(&self) -> Stream {
         Stream { output: self.output, out: BufWriter::new(io::stdout()), written: 0 }

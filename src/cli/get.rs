@@ -51,7 +51,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
 
 /// A record as JSON; what is not kept is left out.
 #[derive(Serialize)]
-struct Line<'a> {
+pub struct Line<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -64,7 +64,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(record: &'a Record) -> Self {
+    pub fn of(record: &'a Record) -> Self {
         Self {
             id: record.id.as_str(),
             code: record.code.as_ref().map(Code::to_hex),

@@ -1,9 +1,10 @@
-//! The flags that say how to read a file.
+//! The flags that say how to read a file, and filters.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use nearbit::formats::{self, BitOrder, Origin, ReadOptions, SourceKind};
+use nearbit::{Error, Filter};
 
 /// How to read a file; what is not said is found by content and ending.
 #[derive(Args)]
@@ -110,4 +111,20 @@ impl From<Order> for BitOrder {
             Order::Lsb => Self::Lsb,
         }
     }
+}
+
+/// How filters are written, for the help of the commands that take one.
+pub const FILTERS: &str = "\
+Filters:
+  label == \"space\"  year >= 1990  day < \"2024-05-01\"  label in [\"a\", \"b\"]  id in [\"x\"]
+  tags contains \"a\"  tags contains any [\"a\", \"b\"]  tags contains all [\"a\", \"b\"]
+  author.name exists  author.name is null
+  joined by and, or, not and parentheses; != and not in match records that lack the field";
+
+/// A filter, for clap.
+pub fn parse_filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text).map_err(|error| match error {
+        Error::Invalid { message, .. } => message,
+        other => other.to_string(),
+    })
 }

@@ -5,18 +5,24 @@
 
 mod collection;
 mod console;
+mod count;
+mod decode;
 mod delete;
 mod demo;
 mod draw;
 mod encode;
 mod eval;
 mod exit;
+mod export;
 mod get;
 mod index;
 mod input;
+mod network;
 mod output;
+mod page;
 mod place;
 mod progress;
+mod score;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
@@ -52,13 +58,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
-    Train(train::Args),
+    // Far more flags than the others have.
+    Train(Box<train::Args>),
     Encode(encode::Args),
+    Decode(decode::Args),
+    Score(score::Args),
     #[command(subcommand)]
     Collection(collection::Command),
     Index(index::Args),
     Search(search::Args),
     Get(get::Args),
+    Count(count::Args),
+    Export(export::Args),
     Delete(delete::Args),
     Eval(eval::Args),
     Stats(stats::Args),
@@ -78,12 +89,16 @@ pub fn main() -> ExitCode {
 fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::run(args, console),
-        Command::Train(args) => train::run(args, console),
+        Command::Train(args) => train::run(*args, console),
         Command::Encode(args) => encode::run(args, console),
+        Command::Decode(args) => decode::run(args, console),
+        Command::Score(args) => score::run(args, console),
         Command::Collection(command) => collection::run(command, console),
         Command::Index(args) => index::run(args, console),
         Command::Search(args) => search::run(args, console),
         Command::Get(args) => get::run(args, console),
+        Command::Count(args) => count::run(args, console),
+        Command::Export(args) => export::run(args, console),
         Command::Delete(args) => delete::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use clap::{ArgGroup, ValueEnum};
 use nearbit::formats::{BitOrder, Origin, Row, SourceKind, open};
 use nearbit::{
-    Answer, Code, Collection, Error, Hit, Payload, Plan, Query, RecordId, Search, Source,
+    Answer, Code, Collection, Error, Filter, Hit, Payload, Plan, Query, RecordId, Search, Source,
 };
 use serde::Serialize;
 use serde_json::json;
 
 use super::console::{Console, Stream};
 use super::exit::{Exit, Failure};
-use super::input::{Order, Reading};
+use super::input::{FILTERS, Order, Reading, parse_filter};
 use super::output::{Fields, Table, shorten};
 use super::place::{InCollection, source_kind};
 
@@ -25,12 +25,15 @@ const BATCH: usize = 256;
 #[derive(clap::Args)]
 #[command(
     group = ArgGroup::new("query").required(true).args(["text", "code", "id", "input"]),
-    after_help = "\
+    after_help = format!("\
 Examples:
   nearbit search --data-dir db -c news --text \"the far side of the moon\" --limit 5
   nearbit search --data-dir db -c news --id article-17 --radius 8
+  nearbit search --data-dir db -c news --text moon --filter 'label == \"space\" and year >= 1990'
   nearbit search --data-dir db -c codes --code 0f1e2d3c4b5a6978 --explain
-  nearbit search --data-dir db -c questions --input queries.npy --output jsonl > hits.jsonl"
+  nearbit search --data-dir db -c questions --input queries.npy --output jsonl > hits.jsonl
+
+{FILTERS}")
 )]
 pub struct Args {
     #[command(flatten)]
@@ -53,6 +56,9 @@ pub struct Args {
     /// Only hits that differ in at most so many bits
     #[arg(long, value_name = "R")]
     radius: Option<u32>,
+    /// Only records that match, as in 'label == "space" and year >= 1990'
+    #[arg(long, value_name = "EXPR", value_parser = parse_filter)]
+    filter: Option<Filter>,
     /// How to go about it; the hits are the same
     #[arg(long, value_enum, default_value = "auto")]
     plan: Way,
@@ -97,6 +103,7 @@ impl Args {
         Search {
             limit: self.limit,
             radius: self.radius,
+            filter: self.filter.clone(),
             plan: self.plan.into(),
             payload: !self.no_payload,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
@@ -254,6 +261,8 @@ fn stats(answer: &Answer) -> Fields {
         ("radius", json!(stats.radius)),
         ("probes", json!(stats.probes)),
         ("compared", json!(stats.compared)),
+        ("tested", json!(stats.tested)),
+        ("filtering_seconds", json!(stats.filtering.as_secs_f64())),
         ("encoding_seconds", json!(stats.encoding.as_secs_f64())),
         ("searching_seconds", json!(stats.searching.as_secs_f64())),
         ("reading_seconds", json!(stats.reading.as_secs_f64())),

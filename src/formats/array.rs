@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use super::number::{Encoding, Number};
-use super::rows::{At, Parsed, Parts, ReadRows};
+use super::parsed::{Parsed, Parts, ReadRows};
+use super::place::At;
 use super::source::Source;
 use super::{BitOrder, MAX_ROW_BYTES, SourceKind, bad_row};
 use crate::code::Width;

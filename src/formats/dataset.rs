@@ -1,6 +1,7 @@
 //! A whole file in memory, as an encoder or an index takes it.
 
-use super::rows::{Place, Rows, open};
+use super::place::Place;
+use super::rows::{Rows, open};
 use super::{Origin, ReadOptions, SourceKind};
 use crate::code::{Codes, Width};
 use crate::error::{Error, Result};

@@ -1,15 +1,12 @@
 //! Named fields: which is the id, which the source; the rest is the payload.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::rows::Parts;
+use super::parsed::{Object, Parts};
 use super::{BitOrder, ReadOptions, SourceKind, bad_row};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 use crate::record::{RecordId, Source};
-
-/// The fields of a row.
-pub(super) type Object = Map<String, Value>;
 
 /// Takes id and source out of objects. The first object decides which fields are read; the others must
 /// have them too.

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::vec::IntoIter;
 
-use super::rows::{At, Parsed, Parts, ReadRows};
+use super::parsed::{Parsed, Parts, ReadRows};
+use super::place::At;
 use super::source::{Progress, Source};
 use super::{MAX_ROW_BYTES, Origin, ReadOptions, SourceKind, bad_row};
 use crate::error::{Error, Result};

@@ -4,7 +4,8 @@
 //! L. Amsaleg, "Datasets for approximate nearest neighbor search", <http://corpus-texmex.irisa.fr>.
 
 use super::number::{Encoding, Number};
-use super::rows::{At, Parsed, Parts, ReadRows};
+use super::parsed::{Parsed, Parts, ReadRows};
+use super::place::At;
 use super::source::Source;
 use super::{Format, MAX_ROW_BYTES, SourceKind};
 use crate::error::{Error, Result};

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, Read};
 
-use super::fields::{Fields, Object};
-use super::rows::{At, Parsed, ReadRows};
+use super::fields::Fields;
+use super::parsed::{Object, Parsed, ReadRows};
+use super::place::At;
 use super::source::Source;
 use super::{MAX_ROW_BYTES, bad_row};
 use crate::error::{Error, Result};

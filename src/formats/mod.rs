@@ -31,6 +31,8 @@ mod jsonl;
 mod labels;
 mod npy;
 mod number;
+mod parsed;
+mod place;
 mod rows;
 mod source;
 #[cfg(test)]
@@ -44,7 +46,8 @@ use crate::error::{Error, Result};
 
 pub use dataset::{Dataset, load, load_codes};
 pub use fields::nearest_name;
-pub use rows::{Place, Row, Rows, open};
+pub use place::Place;
+pub use rows::{Row, Rows, open};
 pub use source::Progress;
 pub use write::{Element, NpyWriter};
 

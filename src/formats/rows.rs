@@ -1,16 +1,17 @@
 //! The rows of a file as records, whatever its format.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::array::{Array, ArrayRows};
 use super::csv::CsvRows;
 use super::detect::detect;
-use super::fields::{Fields, Object};
+use super::fields::Fields;
 use super::folder::Folder;
 use super::fvecs::Fvecs;
 use super::jsonl::JsonlRows;
 use super::labels::Labels;
+use super::parsed::{Object, Parsed, Parts, ReadRows};
+use super::place::Place;
 use super::source::{self, Progress};
 use super::{Format, Origin, ReadOptions, bad_row, idx, npy};
 use crate::error::{Error, Result};
@@ -79,69 +80,6 @@ fn reader(mut source: source::Source, options: &ReadOptions) -> Result<Box<dyn R
         }
         Format::Folder => return Err(source.invalid("expected a folder, got a file")),
     })
-}
-
-/// What each format does: hand over the next row.
-pub(super) trait ReadRows: Send {
-    /// The next row. The outer error ends the file: nothing behind it can be read.
-    fn next_row(&mut self) -> Result<Option<Parsed>>;
-
-    /// The number of rows, where the length of the file confirms it.
-    fn checked_rows(&self) -> Option<u64> {
-        None
-    }
-}
-
-/// A row as its format yields it.
-pub(super) struct Parsed {
-    pub at: At,
-    pub row: Result<Parts>,
-}
-
-/// What a record is made of.
-pub(super) struct Parts {
-    pub id: Option<RecordId>,
-    pub source: Source,
-    pub fields: Object,
-}
-
-impl Parts {
-    /// A row of a format that holds nothing but sources.
-    pub fn new(source: Source) -> Self {
-        Self { id: None, source, fields: Object::new() }
-    }
-}
-
-/// A place within a file.
-pub(super) enum At {
-    /// A line, counted from 1.
-    Line(u64),
-    /// A row, counted from 0.
-    Row(u64),
-    /// A file within a folder.
-    File(String),
-}
-
-impl At {
-    pub fn place(self, file: &Arc<str>) -> Place {
-        Place { file: file.clone(), at: self }
-    }
-}
-
-/// Where a row stands: `train.jsonl:17` (lines count from 1), `codes.npy row 16` (rows from 0).
-pub struct Place {
-    file: Arc<str>,
-    at: At,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.at {
-            At::Line(line) => write!(f, "{}:{line}", self.file),
-            At::Row(row) => write!(f, "{} row {row}", self.file),
-            At::File(name) => write!(f, "{}/{name}", self.file),
-        }
-    }
 }
 
 /// One row of a file.

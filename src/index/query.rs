@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::code::Code;
+use crate::numbers::Numbers;
 
 /// Which records to find, and how.
 ///
@@ -18,6 +19,8 @@ pub struct Query<'a> {
     pub limit: usize,
     /// Only those at most this far away, in bits; `None` for any distance.
     pub radius: Option<u32>,
+    /// Only records of this set; `None` for all. It may name numbers that are not in the index.
+    pub only: Option<&'a Numbers>,
     /// How to look.
     pub plan: Plan,
     /// When to stop looking and give what was found so far.
@@ -27,7 +30,7 @@ pub struct Query<'a> {
 impl<'a> Query<'a> {
     /// The `limit` nearest, at any distance.
     pub fn nearest(code: &'a Code, limit: usize) -> Self {
-        Self { code, limit, radius: None, plan: Plan::Auto, deadline: None }
+        Self { code, limit, radius: None, only: None, plan: Plan::Auto, deadline: None }
     }
 
     /// The whole ball of `radius` bits.
@@ -41,9 +44,10 @@ impl<'a> Query<'a> {
 pub enum Plan {
     /// The one that should cost least: it probes, and scans once probing on would cost more.
     Auto,
-    /// Look into the slots of the hash table, from the query's own outwards, ring by ring.
+    /// Look into the clusters that can hold something near, the query's own first.
     Probe,
-    /// Compare the query with every code.
+    /// Compare the query with every code; with `Query::only`, where few records may be found, with
+    /// the codes of those alone.
     Scan,
 }
 
@@ -85,11 +89,14 @@ pub struct Stats {
     pub plan: Plan,
     /// The kernel that compared the codes.
     pub kernel: &'static str,
-    /// Every code at most this far from the query was compared with it, in bits; where the answer
-    /// is not complete, 0 promises nothing.
+    /// Every sealed code at most this far from the query was compared with it, in bits; where the
+    /// answer is not complete, 0 promises nothing.
     pub radius: u32,
-    /// Slots of the hash table that were looked into, also where a scan followed.
+    /// Clusters that were looked into, also where a scan followed.
     pub probes: u64,
-    /// Codes that were compared with the query; equal ones count once.
+    /// Codes that were compared with the query; equal ones count once, unless `listed`.
     pub compared: u64,
+    /// Whether the sealed records of `Query::only` were gone through one by one, because they are
+    /// few; otherwise whoever is near was looked up in it.
+    pub listed: bool,
 }

@@ -10,6 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::numbers::Numbers;
 
 /// Widths around every boundary: of a byte, a word, the widths that kernels are made for.
 pub(super) fn widths() -> Vec<Width> {
@@ -87,6 +88,7 @@ impl Pair {
             .iter()
             .map(|(&number, code)| Neighbour { distance: code.distance(query.code), number })
             .filter(|found| query.radius.is_none_or(|radius| found.distance <= radius))
+            .filter(|found| query.only.is_none_or(|only| only.contains(found.number)))
             .collect();
         all.sort();
         all.truncate(query.limit);
@@ -95,20 +97,24 @@ impl Pair {
 
     /// Every plan on every kernel gives what is expected.
     fn check(&self, code: &Code, limit: usize, radius: Option<u32>) {
-        let mut query = Query { limit, radius, ..Query::nearest(code, 0) };
-        let expected = self.expected(&query);
+        self.check_query(&Query { limit, radius, ..Query::nearest(code, 0) });
+    }
+
+    fn check_query(&self, query: &Query<'_>) {
+        let expected = self.expected(query);
         let mut snapshot = Snapshot::clone(&self.index.snapshot());
         assert_eq!(snapshot.len(), self.records.len());
         for kernel in Kernel::available() {
             snapshot.kernel = kernel;
             for plan in [Plan::Auto, Plan::Probe, Plan::Scan] {
-                query.plan = plan;
+                let query = Query { plan, ..*query };
                 let answer = snapshot.search(&query);
-                let at = format!("{} {kernel:?} {plan:?} {limit} {radius:?}", code.width());
+                let at = format!("{kernel:?} {query:?}");
                 assert_eq!(answer.neighbours, expected, "{at}");
                 assert!(answer.complete, "{at}");
                 assert_eq!(answer.stats.kernel, kernel.name());
                 assert!(answer.stats.plan != Plan::Auto, "{at}");
+                assert!(!answer.stats.listed || query.only.is_some() && plan != Plan::Probe);
             }
         }
     }
@@ -211,6 +217,34 @@ fn larger_collections_too() {
     }
 }
 
+/// Subsets of every size, with numbers that are dead, recent or nowhere: listed where they are
+/// small, looked up in where they are large, and k of them are found wherever there are k.
+#[test]
+fn a_subset_is_all_that_is_found() {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    for (bits, rows, groups) in [(64, 9000, 40), (64, 9000, 1), (65, 3000, 3000), (8, 2000, 100)] {
+        let codes = random_codes(Width::new(bits).unwrap(), rows, groups, 8);
+        let mut pair = Pair::built(&codes);
+        let removed: Vec<u64> = pair.records.keys().copied().step_by(9).collect();
+        pair.apply(&random_codes(codes.width(), 1500, groups, 9), &removed);
+        let mut listed = BTreeMap::new();
+        for percent in [0, 1, 10, 50, 99, 100] {
+            let chosen = |_: &u64| rng.random_range(0..100) < percent;
+            let only: Numbers = (0..pair.next + 100).filter(chosen).collect();
+            let code = disturbed(&codes.get(percent * 9), 3, &mut ChaCha8Rng::seed_from_u64(1));
+            for limit in [0, 1, 10, 200, usize::MAX] {
+                for radius in [None, Some(0), Some(4)] {
+                    let query = Query { limit, radius, ..Query::nearest(&code, 0) };
+                    pair.check_query(&Query { only: Some(&only), ..query });
+                    let scan = Query { only: Some(&only), plan: Plan::Scan, ..query };
+                    listed.insert((limit, percent), pair.index.search(&scan).stats.listed);
+                }
+            }
+        }
+        assert!(listed[&(10, 0)] && listed[&(10, 1)] && !listed[&(1, 100)], "{listed:?}");
+    }
+}
+
 #[test]
 fn a_delta_of_several_chunks_is_searched_whole() {
     let width = Width::new(65).unwrap();
@@ -299,7 +333,8 @@ enum Step {
     /// So many new records; then those of these places among the living, new ones included, go.
     Apply(usize, Vec<prop::sample::Index>),
     Fold,
-    Ask(usize, Option<u32>),
+    /// The limit, the radius, and every which number may be found.
+    Ask(usize, Option<u32>, Option<u64>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -307,7 +342,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..40, prop::collection::vec(any::<prop::sample::Index>(), 0..15))
             .prop_map(|(added, removed)| Step::Apply(added, removed)),
         1 => Just(Step::Fold),
-        3 => (0usize..60, prop::option::of(0u32..40)).prop_map(|(k, r)| Step::Ask(k, r)),
+        3 => (0usize..60, prop::option::of(0u32..40), prop::option::of(1u64..30))
+            .prop_map(|(limit, radius, every)| Step::Ask(limit, radius, every)),
     ]
 }
 
@@ -336,9 +372,12 @@ proptest! {
                     pair.apply(&codes, &removed);
                 }
                 Step::Fold => pair.index.fold(),
-                Step::Ask(limit, radius) => {
+                Step::Ask(limit, radius, every) => {
                     let code = random_codes(width, 1, groups, seed).get(0);
-                    pair.check(&code, limit, radius);
+                    let only: Option<Numbers> =
+                        every.map(|every| (0..pair.next).step_by(every as usize).collect());
+                    let query = Query { limit, radius, ..Query::nearest(&code, 0) };
+                    pair.check_query(&Query { only: only.as_ref(), ..query });
                 }
             }
         }

@@ -7,6 +7,7 @@ use super::convert::at;
 use super::proto;
 use super::proto::collection_service_server::CollectionService;
 use crate::error::{Error, Result};
+use crate::filter::Field;
 
 #[tonic::async_trait]
 impl CollectionService for Api {
@@ -50,6 +51,34 @@ impl CollectionService for Api {
         self.work(&call, move || {
             api.database.delete_collection(&name)?;
             Ok(proto::DeleteCollectionResponse {})
+        })
+        .await
+    }
+
+    async fn index_field(
+        &self,
+        request: Request<proto::IndexFieldRequest>,
+    ) -> Result<Response<proto::IndexFieldResponse>, Status> {
+        let (call, proto::IndexFieldRequest { collection, field }) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            let created =
+                api.database.collection(&collection)?.index_field(Field::parse(&field)?)?;
+            Ok(proto::IndexFieldResponse { created })
+        })
+        .await
+    }
+
+    async fn drop_field_index(
+        &self,
+        request: Request<proto::DropFieldIndexRequest>,
+    ) -> Result<Response<proto::DropFieldIndexResponse>, Status> {
+        let (call, proto::DropFieldIndexRequest { collection, field }) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            let field = Field::parse(&field)?;
+            let dropped = api.database.collection(&collection)?.drop_field_index(&field)?;
+            Ok(proto::DropFieldIndexResponse { dropped })
         })
         .await
     }

@@ -6,9 +6,10 @@ use prost_types::Timestamp;
 
 use super::proto;
 use crate::code::{Code, Width};
-use crate::collection::{Collection, CollectionSettings, KeepVectors, Upserted};
+use crate::collection::{Collection, CollectionSettings, IndexedField, KeepVectors, Upserted};
 use crate::encoder::{EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
+use crate::filter::Field;
 use crate::index::Plan;
 use crate::input::{Image, InputKind};
 use crate::record::{Hit, NewRecord, Payload, Record, RecordId, Source};
@@ -45,6 +46,11 @@ impl proto::CreateCollectionRequest {
         if let Some(keep) = self.keep_vectors {
             settings.keep_vectors = keep_vectors(keep)?;
         }
+        let field = |(i, name): (usize, &String)| {
+            Field::parse(name).map_err(|e| at(&format!("index_fields[{i}]"), e))
+        };
+        settings.index_fields =
+            self.index_fields.iter().enumerate().map(field).collect::<Result<_>>()?;
         Ok(settings)
     }
 }
@@ -110,7 +116,15 @@ impl From<&Collection> for proto::Collection {
             keep_vectors: keep_vectors.into(),
             records: info.records,
             created: Some(Timestamp { seconds: info.created as i64, nanos: 0 }),
+            index_fields: info.index_fields.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<IndexedField> for proto::IndexedField {
+    fn from(indexed: IndexedField) -> Self {
+        let IndexedField { field, values, complete } = indexed;
+        Self { field: field.to_string(), values: values as u64, complete }
     }
 }
 
@@ -288,6 +302,8 @@ impl From<SearchStats> for proto::SearchStats {
             radius: stats.radius,
             probes: stats.probes,
             compared: stats.compared,
+            tested: stats.tested,
+            filtering_seconds: stats.filtering.as_secs_f64(),
             encoding_seconds: stats.encoding.as_secs_f64(),
             searching_seconds: stats.searching.as_secs_f64(),
             reading_seconds: stats.reading.as_secs_f64(),

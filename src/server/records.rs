@@ -4,7 +4,8 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::api::{Api, check_count, open};
-use super::convert::{ids, records};
+use super::convert::{ids, records, required};
+use super::filter::filter;
 use super::import::Import;
 use super::proto;
 use super::proto::record_service_server::RecordService;
@@ -88,23 +89,59 @@ impl RecordService for Api {
         request: Request<proto::ListRecordsRequest>,
     ) -> Result<Response<proto::ListRecordsResponse>, Status> {
         let (call, request) = open(request)?;
-        let api = self.clone();
+        let (api, deadline) = (self.clone(), call.deadline);
         self.work(&call, move || {
             let collection = api.database.collection(&request.collection)?;
             let after = match request.page_token.as_str() {
                 "" => None,
                 token => Some(read_token(token, &request.collection)?),
             };
-            let page = page(
-                &collection,
-                after,
-                api.page_size(request.page_size),
-                api.options.max_page_bytes,
-            )?;
+            let filter = filter(request.filter)?;
+            let list = |after, limit| match &filter {
+                None => collection.list(after, limit),
+                Some(filter) => {
+                    collection.list_matching_before(filter, after, limit, Some(deadline))
+                }
+            };
+            let size = api.page_size(request.page_size);
+            let page = page(list, after, size, api.options.max_page_bytes)?;
             let token = |next| write_token(next, &request.collection);
             Ok(proto::ListRecordsResponse {
                 next_page_token: page.next.map_or(String::new(), token),
                 records: page.records,
+            })
+        })
+        .await
+    }
+
+    async fn count_records(
+        &self,
+        request: Request<proto::CountRecordsRequest>,
+    ) -> Result<Response<proto::CountRecordsResponse>, Status> {
+        let (call, request) = open(request)?;
+        let (api, deadline) = (self.clone(), call.deadline);
+        self.work(&call, move || {
+            let collection = api.database.collection(&request.collection)?;
+            let count = match filter(request.filter)? {
+                None => collection.info().records,
+                Some(filter) => collection.count_before(&filter, Some(deadline))?,
+            };
+            Ok(proto::CountRecordsResponse { count })
+        })
+        .await
+    }
+
+    async fn delete_matching_records(
+        &self,
+        request: Request<proto::DeleteMatchingRecordsRequest>,
+    ) -> Result<Response<proto::DeleteMatchingRecordsResponse>, Status> {
+        let (call, request) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            let collection = api.database.collection(&request.collection)?;
+            let filter = required(filter(request.filter)?, "filter", "a filter")?;
+            Ok(proto::DeleteMatchingRecordsResponse {
+                deleted: collection.delete_matching(&filter)?,
             })
         })
         .await
@@ -151,7 +188,7 @@ fn lookup(
 
 /// A page of at most `size` records and, but for a single record that is larger, `max_bytes`.
 fn page(
-    collection: &Collection,
+    list: impl Fn(Option<u64>, usize) -> Result<Page>,
     mut after: Option<u64>,
     size: usize,
     max_bytes: usize,
@@ -161,7 +198,7 @@ fn page(
     let mut chunk = CHUNK;
     while page.records.len() < size {
         let limit = chunk.min(size - page.records.len());
-        let Page { records, next } = collection.list(after, limit)?;
+        let Page { records, next } = list(after, limit)?;
         let records: Vec<proto::Record> = records.into_iter().map(Into::into).collect();
         let more: usize = records.iter().map(|record| record.encoded_len()).sum();
         if bytes + more > max_bytes {

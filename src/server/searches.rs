@@ -13,6 +13,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::api::{Api, check_count, open, run_here};
 use super::call::Call;
+use super::filter::filter;
 use super::outbox::Outbox;
 use super::proto;
 use super::proto::search_service_server::SearchService;
@@ -116,6 +117,7 @@ impl Api {
             query: convert::query(request.query, collection.width())?,
             limit: usize::MAX,
             radius: Some(request.radius),
+            filter: filter(request.filter)?,
             plan: convert::plan(request.plan)?,
             payload: request.payload,
             deadline: Some(deadline),
@@ -175,6 +177,7 @@ impl Api {
             let kind = search.query.as_ref().and_then(|query| query.kind.as_ref());
             if !matches!(kind, Some(Kind::Code(_) | Kind::Id(_)))
                 || search.plan.is_some()
+                || search.filter.is_some()
                 || search.limit() > QUICK_HITS
             {
                 return false;
@@ -308,6 +311,7 @@ fn search(
         query: convert::query(request.query, width)?,
         limit,
         radius: request.radius,
+        filter: filter(request.filter)?,
         plan: convert::plan(request.plan)?,
         payload: request.payload,
         deadline: Some(deadline),

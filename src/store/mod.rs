@@ -32,6 +32,7 @@ mod contents;
 mod files;
 mod format;
 mod hash;
+mod live;
 mod lookup;
 mod manifest;
 mod open;
@@ -237,7 +238,6 @@ struct Shared {
     files: files::Files,
     dir: PathBuf,
     width: Width,
-    settings: Vec<u8>,
     hasher: hash::IdHasher,
     limits: Limits,
     table: Table,
@@ -267,11 +267,6 @@ struct State {
 }
 
 impl Store {
-    /// The settings that the collection was created with.
-    pub fn settings(&self) -> &[u8] {
-        &self.shared.settings
-    }
-
     /// The width of every code.
     pub fn width(&self) -> Width {
         self.shared.width

@@ -119,7 +119,6 @@ impl Store {
             files: files.clone(),
             dir: dir.to_path_buf(),
             width: manifest.width,
-            settings: manifest.settings.clone(),
             hasher: IdHasher::new(manifest.collection, limits.hash_mask),
             limits,
             table: table.clone(),

@@ -515,3 +515,41 @@ mod serving {
         assert_eq!(ids(&env.one("search --data-dir db -c c --code 00 --limit 1")), ["0"]);
     }
 }
+
+#[test]
+fn filters_from_the_command_line() {
+    let env = TestEnv::new();
+    let line = |i: u32| {
+        format!(
+            "{{\"id\":\"{i}\",\"code\":\"{i:02x}\",\"year\":{},\"tags\":[\"t{}\"]}}\n",
+            1990 + i,
+            i % 2
+        )
+    };
+    env.file("r.jsonl", (0..8).map(line).collect::<String>());
+    let made = env.one("collection create c --data-dir db --bits 8 --codes --index-field year");
+    assert_eq!(made["index_fields"], json!(["year"]));
+    env.ok("index r.jsonl --data-dir db -c c");
+    let search = "search --data-dir db -c c --code 00 --limit 3 --explain";
+    let line = env.one(&format!("{search} --filter 'year >= 1994 and tags contains \"t1\"'"));
+    assert_eq!(ids(&line), ["5", "7"]);
+    assert!(line["stats"]["tested"].as_u64().unwrap() > 0, "{line}");
+    assert_eq!(env.one("count --data-dir db -c c")["count"], 8);
+    assert_eq!(env.one("count --data-dir db -c c --filter 'year < 1993'")["count"], 3);
+    let exported = env.ok("export --data-dir db -c c --filter 'year in [1991, 1997]'");
+    let exported: Vec<_> = exported.iter().map(|r| (&r["id"], &r["code"])).collect();
+    assert_eq!(exported, [(&json!("1"), &json!("01")), (&json!("7"), &json!("07"))]);
+    let again = env.one("collection index-field c tags --data-dir db");
+    assert_eq!(again["index_fields"], json!(["tags", "year"]));
+    let dropped = env.one("collection index-field c year --data-dir db --drop");
+    assert_eq!(dropped["index_fields"], json!(["tags"]));
+    assert_eq!(env.one("delete --data-dir db -c c --filter 'tags contains \"t0\"'")["deleted"], 4);
+    assert_eq!(env.one("count --data-dir db -c c")["count"], 4);
+    env.fails(
+        2,
+        "count --data-dir db -c c --filter 'year > [1]'",
+        &["column 8", "a number or a date"],
+    );
+    env.fails(2, "delete 1 --data-dir db -c c --filter 'true'", &["cannot be used with"]);
+    env.fails(2, "delete --data-dir db -c c", &["required"]);
+}

@@ -220,6 +220,23 @@ fn a_record_without_a_source_is_found_by_id_only() {
     assert!(error.contains("without a source"), "{error}");
 }
 
+/// Numbers that a careless reader of JSON moves by one unit in the last place.
+#[test]
+fn payload_numbers_keep_every_bit() {
+    let (_dir, database) = database();
+    let collection = database.create_collection("numbers", &texts()).unwrap();
+    let numbers = [51.248_178_375_505_4_f64, 122.416_294_033_786_58, 5e-324, f64::MAX, -0.0];
+    let json = format!("{{\"numbers\":{}}}", serde_json::to_string(&numbers).unwrap());
+    let payload = Payload::from_json(&json).unwrap();
+    let record = NewRecord { id: Some(id("n")), source: None, payload };
+    collection.upsert(vec![record]).unwrap();
+    let kept = collection.get(&[id("n")]).unwrap().remove(0).unwrap().payload.to_json();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    let kept: Vec<u64> =
+        kept["numbers"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap().to_bits()).collect();
+    assert_eq!(kept, numbers.map(f64::to_bits));
+}
+
 #[test]
 fn ids_are_made_where_none_is_given() {
     let (_dir, database) = database();

@@ -64,7 +64,7 @@ fn never(from: &[&str], to: &[&str]) {
 }
 
 const MACHINES: [&str; 3] = ["model", "index", "store"];
-const VOCABULARY: [&str; 6] = ["code", "record", "numbers", "input", "error", "numeric"];
+const VOCABULARY: [&str; 7] = ["code", "record", "numbers", "filter", "input", "error", "numeric"];
 const ROOMS: [&str; 5] = ["encoder", "search", "collection", "database", "evaluate"];
 const FACES: [&str; 3] = ["server", "cli", "main"];
 

@@ -5,6 +5,9 @@ mod cli;
 mod code;
 mod collection;
 mod damage;
+#[cfg(feature = "cli")]
+mod families;
+mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod kill;

@@ -152,7 +152,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 fn generate_stubs(python: &Path, stubs: &Path) {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let files = ["collection", "record", "search"];
+    let files = ["collection", "filter", "record", "search"];
     fs::create_dir(stubs).unwrap();
     run(Command::new(python)
         .args(["-m", "grpc_tools.protoc"])

@@ -110,6 +110,7 @@ impl TestServer {
             encoder: Some(proto::Encoder { kind: Some(kind) }),
             keep_text: None,
             keep_vectors: None,
+            index_fields: Vec::new(),
         };
         let created = self.collections().create_collection(request).await?;
         Ok(created.into_inner().collection.unwrap())

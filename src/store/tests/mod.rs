@@ -157,6 +157,9 @@ impl Model {
         assert_eq!(store.len(), self.records.len() as u64);
         let listed: Vec<_> = self.records.iter().map(|(n, r)| (*n, r.clone())).collect();
         assert_eq!(store.list(None, usize::MAX)?, listed);
+        let numbers: Vec<u64> = self.records.keys().copied().collect();
+        assert_eq!(store.live(0..self.next + 3), numbers);
+        assert!(numbers.last().is_none_or(|last| *last < store.next_number()));
         for name in names {
             let expected = self.number_of(&name).map(|n| (n, self.records[&n].clone()));
             assert_eq!(store.get(&name)?, expected, "{name}");

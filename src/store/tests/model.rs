@@ -66,11 +66,14 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
             }
             Step::Checkpoint => store.checkpoint()?,
             Step::Reopen => {
+                let settings = format!("settings {}", model.next).into_bytes();
+                store.set_settings(&settings)?;
+                assert_eq!(store.settings(), settings);
                 drop(store);
                 let opened = place.open()?;
                 model.check_live(&opened.1);
                 store = opened.0;
-                assert_eq!(store.settings(), b"settings");
+                assert_eq!(store.settings(), settings);
             }
             Step::Crash(lost) => {
                 store.join_checkpoint();

@@ -174,6 +174,7 @@ async fn an_import_that_fails_says_how_far_it_came() {
 async fn list_all(server: &TestServer, page_size: u32) -> (Vec<String>, Vec<usize>) {
     let (mut ids, mut sizes) = (Vec::new(), Vec::new());
     let mut request = proto::ListRecordsRequest {
+        filter: None,
         collection: "codes".to_owned(),
         page_size,
         page_token: String::new(),
@@ -230,6 +231,7 @@ async fn a_page_token_must_be_the_one_that_was_given() {
     let records = random_codes(16, 3, 5).iter().map(|c| code_record("", c)).collect();
     server.upsert("codes", records).await.unwrap();
     let request = |collection: &str, token: &str| proto::ListRecordsRequest {
+        filter: None,
         collection: collection.to_owned(),
         page_size: 1,
         page_token: token.to_owned(),

@@ -278,3 +278,149 @@ async fn what_is_wrong_is_refused_by_field() {
     let refused = server.searches().search_ball(ball).await.unwrap_err();
     check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", "query");
 }
+
+/// A filter as text and as a tree, in searches, balls, lists, counts and deletions.
+#[tokio::test]
+async fn filters_are_asked_everywhere() {
+    use proto::field_filter::Condition;
+    use proto::filter::Kind as FilterKind;
+
+    let server = TestServer::start().await;
+    server.codes("codes", BITS).await;
+    let codes = random_codes(BITS as usize, 300, 15);
+    let record = |(i, code): (usize, &Code)| proto::NewRecord {
+        payload_json: format!(r#"{{"third": {}, "name": "n{i}"}}"#, i % 3),
+        ..code_record(&i.to_string(), code)
+    };
+    server.upsert("codes", codes.iter().enumerate().map(record).collect()).await.unwrap();
+
+    let integer = proto::Value { kind: Some(proto::value::Kind::Integer(2)) };
+    let field = |condition| {
+        let field = proto::FieldFilter { field: "third".to_owned(), condition: Some(condition) };
+        proto::Filter { kind: Some(FilterKind::Field(field)) }
+    };
+    let list = |filters| proto::FilterList { filters };
+    let text = |text: &str| proto::Filter { kind: Some(FilterKind::Text(text.to_owned())) };
+    let one = field(Condition::In(proto::ValueList { values: vec![integer.clone()] }));
+    let same = [
+        text("third == 2"),
+        one.clone(),
+        field(Condition::Greater(proto::Value { kind: Some(proto::value::Kind::Number(1.5)) })),
+        proto::Filter { kind: Some(FilterKind::All(list(vec![one.clone(), text("name exists")]))) },
+        proto::Filter { kind: Some(FilterKind::None(list(vec![text("third < 2")]))) },
+    ];
+    let matching: Vec<usize> = (0..300).filter(|i| i % 3 == 2).collect();
+    let chosen: Vec<Code> = matching.iter().map(|i| codes[*i].clone()).collect();
+    let expected = |radius, limit| -> Vec<(u32, usize)> {
+        let found = oracle(&chosen, &codes[0], radius, limit);
+        found.into_iter().map(|(distance, i)| (distance, matching[i])).collect()
+    };
+    for indexed in [false, true] {
+        if indexed {
+            let request = proto::IndexFieldRequest {
+                collection: "codes".to_owned(),
+                field: "third".to_owned(),
+            };
+            let mut client = server.collections();
+            assert!(client.index_field(request.clone()).await.unwrap().into_inner().created);
+            assert!(!client.index_field(request).await.unwrap().into_inner().created);
+        }
+        for filter in &same {
+            let request =
+                proto::SearchRequest { filter: Some(filter.clone()), ..search(&codes[0]) };
+            let answer = server.searches().search(request).await.unwrap().into_inner();
+            assert_eq!(positions(&answer.hits), expected(None, 10), "{filter:?}");
+
+            let request = proto::SearchBallRequest {
+                collection: "codes".to_owned(),
+                query: code_query(&codes[0]),
+                radius: 4,
+                filter: Some(filter.clone()),
+                ..Default::default()
+            };
+            let mut ball = server.searches().search_ball(request).await.unwrap().into_inner();
+            let mut hits = Vec::new();
+            while let Some(part) = ball.message().await.unwrap() {
+                hits.extend(part.hits);
+            }
+            assert_eq!(positions(&hits), expected(Some(4), usize::MAX));
+
+            let request = proto::CountRecordsRequest {
+                collection: "codes".to_owned(),
+                filter: Some(filter.clone()),
+            };
+            let count = server.records().count_records(request).await.unwrap().into_inner().count;
+            assert_eq!(count, 100);
+        }
+    }
+    let mut request = proto::ListRecordsRequest {
+        collection: "codes".to_owned(),
+        page_size: 30,
+        filter: Some(text("third == 2")),
+        ..Default::default()
+    };
+    let mut listed = Vec::new();
+    loop {
+        let page = server.records().list_records(request.clone()).await.unwrap().into_inner();
+        listed.extend(page.records.iter().map(|r| r.id.parse::<usize>().unwrap()));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, matching);
+
+    let delete = proto::DeleteMatchingRecordsRequest {
+        collection: "codes".to_owned(),
+        filter: Some(text("third == 2")),
+    };
+    let deleted = server.records().delete_matching_records(delete).await.unwrap().into_inner();
+    assert_eq!(deleted.deleted, 100);
+    let all = proto::CountRecordsRequest { collection: "codes".to_owned(), filter: None };
+    assert_eq!(server.records().count_records(all).await.unwrap().into_inner().count, 200);
+    let none = proto::DeleteMatchingRecordsRequest { collection: "codes".to_owned(), filter: None };
+    let refused = server.records().delete_matching_records(none).await.unwrap_err();
+    check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", "filter");
+
+    let wrong = proto::Value { kind: Some(proto::value::Kind::Text("abc".to_owned())) };
+    let deep = (0..40).fold(text("true"), |inner, _| proto::Filter {
+        kind: Some(FilterKind::All(list(vec![inner]))),
+    });
+    for (filter, path) in [
+        (text("third > [1]"), "filter.text"),
+        (proto::Filter { kind: None }, "filter.kind"),
+        (field(Condition::Less(wrong.clone())), "filter.field.less"),
+        (
+            field(Condition::In(proto::ValueList {
+                values: vec![integer, proto::Value::default()],
+            })),
+            "filter.field.in.values[1]",
+        ),
+        (
+            proto::Filter {
+                kind: Some(FilterKind::Any(list(vec![one, field(Condition::AtMost(wrong))]))),
+            },
+            "filter.any.filters[1].field.at_most",
+        ),
+        (
+            proto::Filter {
+                kind: Some(FilterKind::Ids(proto::IdList { ids: vec![String::new()] })),
+            },
+            "filter.ids.ids[0]",
+        ),
+        (
+            proto::Filter {
+                kind: Some(FilterKind::Field(proto::FieldFilter {
+                    field: "a..b".to_owned(),
+                    condition: Some(Condition::Exists(proto::Exists {})),
+                })),
+            },
+            "filter.field.field",
+        ),
+        (deep, "filter"),
+    ] {
+        let request = proto::SearchRequest { filter: Some(filter), ..search(&codes[0]) };
+        let refused = server.searches().search(request).await.unwrap_err();
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", path);
+    }
+}

@@ -1,0 +1,34 @@
+//! Which records are live, and the settings of the collection, which may change.
+
+use super::{Store, lock_mutex};
+use crate::error::Result;
+
+impl Store {
+    /// The number that the next record gets; all that there are have smaller ones.
+    pub fn next_number(&self) -> u64 {
+        self.shared.state().segments.next()
+    }
+
+    /// Those of `numbers` whose records are live, all looked up at one moment.
+    pub fn live(&self, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let state = self.shared.state();
+        numbers.into_iter().filter(|number| state.segments.is_live(*number)).collect()
+    }
+
+    /// The settings that the collection has.
+    pub fn settings(&self) -> Vec<u8> {
+        lock_mutex(&self.shared.manifest).settings.clone()
+    }
+
+    /// Keeps other settings from now on, durably.
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses; then the old ones or the new ones are kept.
+    pub fn set_settings(&self, settings: &[u8]) -> Result<()> {
+        self.shared.check_poison()?;
+        let mut manifest = lock_mutex(&self.shared.manifest);
+        let old = std::mem::replace(&mut manifest.settings, settings.to_vec());
+        let written = manifest.write(&self.shared.files, &self.shared.dir);
+        written.inspect_err(|_| manifest.settings = old)
+    }
+}
