@@ -361,7 +361,8 @@ mod tests {
                     let equal = |other: u32| sealed.code(other) == code;
                     assert_eq!((rings.start..rings.end).filter(|&other| equal(other)).count(), 1);
                     assert!(ring <= u32::from(sealed.reaches()[cluster as usize]));
-                    let region_centre = &sealed.centres().regions()[region as usize * width.words()..];
+                    let region_centre =
+                        &sealed.centres().regions()[region as usize * width.words()..];
                     let reach = sealed.region_reaches()[region as usize];
                     assert!(distance(code, region_centre) <= u32::from(reach));
                     for &age in ages {

@@ -276,3 +276,14 @@ async fn power_cuts_lose_nothing_that_was_acknowledged() {
         left -= now;
     }
 }
+
+/// A server that was killed while it made its first file could not be started again: the half-made
+/// file passed for a stranger's.
+#[test]
+fn a_directory_that_was_half_made_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("LOCK"), b"").unwrap();
+    std::fs::write(dir.path().join("FORMAT.new"), b"near").unwrap();
+    drop(nearbit::Database::open(dir.path()).unwrap());
+    nearbit::Database::open(dir.path()).unwrap();
+}
