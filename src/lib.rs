@@ -46,8 +46,8 @@
 //!    model's pipeline makes [`Features`] of it, its network activations, a threshold bits. A
 //!    query by id takes the code that is stored.
 //! 3. [`index::Index::search`] takes one immutable snapshot, chooses a [`Plan`] by its cost, and
-//!    collects (distance, record number) pairs: from the buckets of the Hamming ball, or by
-//!    comparing every code in a kernel made for this CPU. Records since the last fold stand in a
+//!    collects (distance, record number) pairs: from the clusters that can hold something
+//!    near, or from every code, in a kernel made for this CPU. Records since the last fold stand in a
 //!    small delta that is compared too. What was deleted is passed over.
 //! 4. The pairs come back in one total order: distance, then age.
 //! 5. [`store::Store::read`] turns each record number into an id and a payload, one read and one

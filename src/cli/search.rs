@@ -113,7 +113,7 @@ enum Closer {
 enum Way {
     /// What should cost least
     Auto,
-    /// Look up the buckets of the Hamming ball
+    /// Look into the clusters that can hold something near
     Probe,
     /// Compare every code
     Scan,

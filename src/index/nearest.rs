@@ -13,6 +13,8 @@ pub(super) struct Nearest {
     limit: usize,
     /// Nothing farther can be among the best.
     radius: u32,
+    /// Whether anything was thrown away yet.
+    is_cut: bool,
     /// What was found; over `limit` of them between two cuts.
     kept: Vec<Neighbour>,
 }
@@ -20,7 +22,7 @@ pub(super) struct Nearest {
 impl Nearest {
     /// Nothing yet.
     pub(super) fn new(limit: usize, radius: u32) -> Self {
-        Self { limit, radius, kept: Vec::new() }
+        Self { limit, radius, is_cut: false, kept: Vec::new() }
     }
 
     /// What lies farther than this from the query must not be pushed.
@@ -46,6 +48,16 @@ impl Nearest {
             let (_, worst, _) = self.kept.select_nth_unstable(self.limit - 1);
             self.radius = worst.distance;
             self.kept.truncate(self.limit);
+            self.is_cut = true;
+        }
+    }
+
+    /// Does so where enough has come since the last cut that the radius may have come down.
+    pub(super) fn settle(&mut self) {
+        // Before the first cut there is no radius to speak of.
+        let more = if self.is_cut { self.limit / 4 } else { 0 };
+        if self.kept.len() > self.limit.saturating_add(more) {
+            self.cut();
         }
     }
 
@@ -89,6 +101,8 @@ mod tests {
                 }
                 if i % every == 0 {
                     nearest.cut();
+                } else if i % 3 == 0 {
+                    nearest.settle();
                 }
             }
             all.retain(|neighbour| neighbour.distance <= radius);

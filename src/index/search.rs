@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
                 }
                 at += 1;
             }
-            self.nearest.cut();
+            self.nearest.settle();
         }
         self.radius = self.snapshot.width().bits() as u32;
     }
@@ -335,7 +335,7 @@ impl<'a> Search<'a> {
             count += usize::from(!span.is_empty());
             if count == BATCH {
                 self.compare(&spans);
-                self.nearest.cut();
+                self.nearest.settle();
                 radius = self.nearest.radius();
                 count = 0;
             }
@@ -358,7 +358,7 @@ impl<'a> Search<'a> {
             let block = self.compared.clamp(BLOCK.0, BLOCK.1) as u32;
             let end = span.end.min(start.saturating_add(block));
             self.compare(&[Span { start, end }]);
-            self.nearest.cut();
+            self.nearest.settle();
             start = end;
         }
     }
@@ -401,7 +401,7 @@ impl<'a> Search<'a> {
                     self.nearest.push(Neighbour { distance, number });
                 }
             }
-            self.nearest.cut();
+            self.nearest.settle();
         }
     }
 
