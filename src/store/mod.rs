@@ -255,6 +255,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     segments: segment::Segments,
+    /// The hashes of the ids of all live records, and of some others.
+    known_ids: bloom::Bloom,
     /// What came since the last checkpoint began.
     recent: recent::Recent,
     /// What the running checkpoint merges into the table.
