@@ -13,6 +13,7 @@ mod house;
 mod kill;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
+mod rescoring;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]
