@@ -6,6 +6,7 @@
 mod collection;
 mod console;
 mod count;
+mod dedup;
 mod delete;
 mod demo;
 mod draw;
@@ -64,6 +65,7 @@ enum Command {
     Count(count::Args),
     Export(export::Args),
     Delete(delete::Args),
+    Dedup(dedup::Args),
     Eval(eval::Args),
     Stats(stats::Args),
     #[cfg(feature = "server")]
@@ -91,6 +93,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Count(args) => count::run(args, console),
         Command::Export(args) => export::run(args, console),
         Command::Delete(args) => delete::run(args, console),
+        Command::Dedup(args) => dedup::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         #[cfg(feature = "server")]

@@ -213,7 +213,7 @@ impl Collection {
 }
 
 /// An error where a search asks for what does not go, or not together.
-fn check(search: &Search) -> Result<()> {
+pub(super) fn check(search: &Search) -> Result<()> {
     if let Some(filter) = &search.filter {
         filter.check()?;
     }

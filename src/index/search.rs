@@ -1,22 +1,23 @@
-//! The search: probe ring by ring, or scan, and keep the nearest.
+//! The search: look into the clusters that can hold something near, or scan, and keep the nearest.
 //!
-//! Both plans hand spans of codes to the kernel and keep what it finds in [`Nearest`]; they
-//! differ only in which spans, and know nothing of each other. The delta is always scanned.
+//! All ways hand spans of codes to the kernel and keep what it finds in [`Nearest`]; they differ
+//! only in which spans, and know nothing of each other. The delta is always scanned.
 
 use std::time::Instant;
 
 use super::kernel::{Found, Kernel, Span};
+use super::centres::Place;
 use super::nearest::Nearest;
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
-use super::{cost, ring};
+use super::cost;
 use crate::numbers::Numbers;
 
-/// Slots that are looked up before their codes are compared: the lookups overlap in the memory.
+/// Spans that are handed to the kernel at once: their codes come from the memory side by side.
 const BATCH: usize = 128;
 
-/// Codes of one slot that are worth a block of their own.
+/// Codes of one cluster that are worth a block of their own.
 const LONG: usize = 64;
 
 /// The fewest and the most codes that are compared with one radius.
@@ -52,6 +53,9 @@ struct Search<'a> {
     nearest: Nearest,
     /// What the kernel found last; kept for its memory.
     found: Vec<Found>,
+    /// The regions and clusters that were reached last; kept for their memory.
+    regions: Vec<Found>,
+    clusters: Vec<Found>,
     expired: bool,
     radius: u32,
     probes: u64,
@@ -73,6 +77,8 @@ impl<'a> Search<'a> {
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
             found: Vec::new(),
+            regions: Vec::new(),
+            clusters: Vec::new(),
             expired: false,
             radius: 0,
             probes: 0,
@@ -88,9 +94,11 @@ impl<'a> Search<'a> {
             self.scan_delta();
             return Plan::Scan;
         }
-        let probed = plan != Plan::Scan && self.probe(plan == Plan::Probe);
+        let home = self.sealed.centres().place(self.kernel, self.query, &mut self.found);
+        self.found.clear();
+        let probed = plan != Plan::Scan && self.probe(home, plan == Plan::Probe);
         if !probed {
-            self.scan();
+            self.scan(home);
         }
         self.scan_delta();
         if probed { Plan::Probe } else { Plan::Scan }
@@ -109,13 +117,12 @@ impl<'a> Search<'a> {
     /// Compares the code of each sealed record of a subset.
     fn list(&mut self, only: &Numbers) {
         self.listed = true;
-        let mut ages = self.sealed.ages_of(only.iter());
+        let mut rows = self.sealed.rows_of(only.iter());
         let mut listed = [0; BATCH];
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         loop {
             let mut count = 0;
-            for age in ages.by_ref().take(BATCH) {
-                let start = self.sealed.row(age);
+            for (age, start) in rows.by_ref().take(BATCH) {
                 (listed[count], spans[count]) = (age, Span { start, end: start + 1 });
                 count += 1;
             }
@@ -132,8 +139,8 @@ impl<'a> Search<'a> {
             let mut at = 0;
             for Found { row, distance } in self.found.drain(..) {
                 at += spans[at..].iter().take_while(|span| span.start != row).count();
-                if !self.snapshot.dead.contains(listed[at]) {
-                    let number = self.sealed.number(listed[at] as u32);
+                if !self.snapshot.dead.contains(listed[at] as usize) {
+                    let number = self.sealed.number(listed[at]);
                     self.nearest.push(Neighbour { distance, number });
                 }
                 at += 1;
@@ -145,12 +152,12 @@ impl<'a> Search<'a> {
 
     /// Compares every sealed code.
     ///
-    /// It begins with the query's own slot and goes on from there, round the end: near codes often
-    /// begin alike, and the sooner some are found, the smaller the radius for the rest.
-    fn scan(&mut self) {
+    /// It begins with the query's own cluster and goes on from there, round the end: the sooner
+    /// near codes are found, the smaller the radius for the rest.
+    fn scan(&mut self, home: Place) {
         self.nearest.restart();
         let Span { start, end } = self.sealed.span();
-        let home = self.sealed.slot_span(self.sealed.slot(self.query)).start;
+        let home = self.sealed.cluster_start(home.cluster);
         self.sweep(Span { start: home, end });
         self.sweep(Span { start, end: home });
         if !self.expired {
@@ -158,65 +165,97 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks into the slots, ring by ring, until no slot farther out can help.
+    /// Looks into the clusters that can hold something near.
     ///
-    /// A code r bits away stands in a slot at most r bits away, so once the rings up to r are done
-    /// every code within r was compared. There are 2^`slot_bits` slots in all rings, fewer than
-    /// codes, so this ends soon whatever the query.
+    /// The query's own cluster comes first: it should bring the radius down to little more than it
+    /// will be in the end. Then come the clusters within half of the radius, to bring it down
+    /// further where it is still large, and then all the others within it.
     ///
     /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
-    fn probe(&mut self, forced: bool) -> bool {
-        let bits = self.sealed.slot_bits();
-        let home = self.sealed.slot(self.query);
+    fn probe(&mut self, home: Place, forced: bool) -> bool {
         let codes = self.sealed.span().len();
         let scan = cost::scan(self.kernel, codes, self.query.len());
-        let mut spent = 0.0;
-        let mut density = codes as f64 / f64::from(1 << bits);
-        for ring in 0..=bits {
-            let cost = |ring| cost::ring(ring::size(bits, ring), density);
-            // The rings up to the radius are sure to be enough. Fewer may be, as the radius comes
-            // down with what is found, unless all there is is wanted.
-            let at_most: f64 = (ring..=self.nearest.radius().min(bits)).map(cost).sum();
-            let venture = if self.limit < codes { cost::VENTURE * scan } else { 0.0 };
-            if !forced && at_most > scan && spent + cost(ring) > venture {
+        let budget = |share: f64| if forced { f64::INFINITY } else { share * scan };
+        if codes > 0 {
+            self.clusters.clear();
+            self.clusters.push(Found { row: home.cluster, distance: home.ring });
+            self.visit();
+        }
+        // All codes equal to the query's are in its own cluster.
+        let mut radius = self.nearest.radius();
+        let mut done = None;
+        if self.limit < codes && radius > 1 && !self.expired {
+            done = Some(radius / 2);
+            if !self.reach(home, radius / 2, None, budget(cost::VENTURE)) {
                 return false;
             }
-            spent += cost(ring);
-
-            let (probes, compared) = (self.probes, self.compared);
-            self.probe_ring(home, bits, ring);
-            density = (self.compared - compared) as f64 / (self.probes - probes) as f64;
-            self.nearest.cut();
-            if self.expired {
-                return true;
-            }
-            self.radius = ring;
-            if self.nearest.radius() <= ring {
-                return true;
-            }
+            self.visit();
+            radius = self.nearest.radius();
         }
-        // Every slot was looked into.
-        self.radius = self.snapshot.width().bits() as u32;
+        if radius > 0 && !self.expired {
+            if !self.reach(home, radius, done, budget(1.0)) {
+                return false;
+            }
+            self.visit();
+        }
+        if !self.expired {
+            self.radius = self.nearest.radius();
+        }
         true
     }
 
-    /// Compares the codes of all slots exactly `ring` bits from the slot `home`.
-    fn probe_ring(&mut self, home: u32, bits: u32, ring: u32) {
+    /// Finds the clusters that reach into the ball of `radius` bits, apart from `home` and from
+    /// those that reach into the ball of `done` bits; false where to visit them costs too much.
+    fn reach(&mut self, home: Place, radius: u32, done: Option<u32>, budget: f64) -> bool {
+        let (sealed, kernel) = (self.sealed, self.kernel);
+        let (centres, reaches) = (sealed.centres(), (sealed.region_reaches(), sealed.reaches()));
+        self.regions.clear();
+        self.clusters.clear();
+        let all = Span { start: 0, end: reaches.0.len() as u32 };
+        kernel.reached(centres.regions(), self.query, reaches.0, all, radius, &mut self.regions);
+        let (mut counted, mut codes) = (0, 0);
+        for region in &self.regions {
+            let span = centres.clusters(region.row);
+            let clusters = &mut self.clusters;
+            kernel.reached(centres.codes(), self.query, reaches.1, span, radius, clusters);
+            if budget.is_finite() {
+                for &Found { row, distance } in &clusters[counted..] {
+                    codes += sealed.rings(row, distance, self.nearest.radius()).len();
+                }
+                counted = clusters.len();
+                if cost::visit(kernel, counted, codes, self.query.len()) > budget {
+                    return false;
+                }
+            }
+        }
+        let seen = |found: &Found| {
+            let within = |radius| found.distance <= radius + u32::from(reaches.1[found.row as usize]);
+            found.row == home.cluster || done.is_some_and(within)
+        };
+        self.clusters.retain(|found| !seen(found));
+        true
+    }
+
+    /// Compares the codes of the clusters that were reached, in the rings within the radius.
+    fn visit(&mut self) {
+        let clusters = std::mem::take(&mut self.clusters);
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         let mut count = 0;
-        for flips in ring::flips(bits, ring) {
-            let span = self.sealed.slot_span(home ^ flips);
+        let mut radius = self.nearest.radius();
+        for &Found { row, distance } in &clusters {
+            let span = self.sealed.rings(row, distance, radius);
             self.probes += 1;
             if span.len() > LONG {
                 self.sweep(span);
+                radius = self.nearest.radius();
                 continue;
             }
-            // Which slots are empty cannot be foreseen, so there is no branch for it: a wrong
-            // guess would make every lookup behind it wait.
             spans[count] = span;
             count += usize::from(!span.is_empty());
             if count == BATCH {
                 self.compare(&spans);
+                self.nearest.cut();
+                radius = self.nearest.radius();
                 count = 0;
             }
             if self.expired {
@@ -224,6 +263,8 @@ impl<'a> Search<'a> {
             }
         }
         self.compare(&spans[..count]);
+        self.nearest.cut();
+        self.clusters = clusters;
     }
 
     /// Compares a long span, block by block.

@@ -28,7 +28,7 @@ pub struct Memory {
     pub codes: usize,
     /// The record numbers, and the way to them from a code.
     pub numbers: usize,
-    /// The slots of the hash table.
+    /// The clusters and their centres.
     pub table: usize,
     /// Codes and numbers of recent records.
     pub delta: usize,
@@ -84,10 +84,8 @@ impl Snapshot {
 
     /// The words of the code of a record, if it is here; it may be dead.
     pub fn code(&self, number: u64) -> Option<&[u64]> {
-        match self.sealed.age(number) {
-            Some(age) => Some(self.sealed.code(self.sealed.row(age))),
-            None => self.delta.code(number),
-        }
+        let row = self.sealed.age(number).and_then(|age| self.sealed.row(age));
+        row.map(|row| self.sealed.code(row)).or_else(|| self.delta.code(number))
     }
 
     /// How many codes are shared by exactly so many records, by that number.
@@ -133,7 +131,7 @@ impl Snapshot {
     /// Buries a record wherever it is, if it is anywhere.
     pub(super) fn remove(&mut self, number: u64) {
         match self.sealed.age(number) {
-            Some(age) => self.dead.insert(age),
+            Some(age) => self.dead.insert(age as usize),
             None => self.delta.remove(number),
         }
     }
@@ -149,7 +147,7 @@ impl Snapshot {
             numbers.push(number);
             words.extend_from_slice(code);
         }
-        Self::new(self.kernel, Sealed::build(self.width(), numbers, &words))
+        Self::new(self.kernel, Sealed::build(self.width(), &numbers, &words))
     }
 
     /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups
@@ -183,7 +181,7 @@ mod tests {
     fn a_fold_keeps_what_came_meanwhile() {
         let width = Width::new(65).unwrap();
         let (first, second) = (random_codes(width, 300, 9, 1), random_codes(width, 1500, 9, 2));
-        let sealed = Sealed::build(width, (0..300).collect(), first.as_words());
+        let sealed = Sealed::build(width, &(0..300).collect::<Vec<u64>>(), first.as_words());
         let mut then = Snapshot::new(Kernel::detect(), sealed);
         then.apply(&(300..1800).collect::<Vec<u64>>(), &second, &[5, 299, 300, 1500]);
 

@@ -4,6 +4,7 @@
 mod cli;
 mod code;
 mod collection;
+mod duplicates;
 mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
