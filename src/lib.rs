@@ -95,8 +95,8 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Ball, Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page, Sizes,
-    Upserted,
+    Ball, Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page,
+    Sizes, Upserted,
 };
 pub use database::Database;
 pub use encoder::{EncoderInfo, EncoderSpec};

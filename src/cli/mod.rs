@@ -6,6 +6,7 @@
 mod collection;
 mod console;
 mod count;
+mod decode;
 mod dedup;
 mod delete;
 mod demo;
@@ -17,9 +18,12 @@ mod export;
 mod get;
 mod index;
 mod input;
+mod network;
 mod output;
+mod page;
 mod place;
 mod progress;
+mod score;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
@@ -55,8 +59,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
-    Train(train::Args),
+    // Far more flags than the others have.
+    Train(Box<train::Args>),
     Encode(encode::Args),
+    Decode(decode::Args),
+    Score(score::Args),
     #[command(subcommand)]
     Collection(collection::Command),
     Index(index::Args),
@@ -84,8 +91,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::run(args, console),
-        Command::Train(args) => train::run(args, console),
+        Command::Train(args) => train::run(*args, console),
         Command::Encode(args) => encode::run(args, console),
+        Command::Decode(args) => decode::run(args, console),
+        Command::Score(args) => score::run(args, console),
         Command::Collection(command) => collection::run(command, console),
         Command::Index(args) => index::run(args, console),
         Command::Search(args) => search::run(args, console),

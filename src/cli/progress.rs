@@ -78,6 +78,7 @@ impl Training {
         let message = match progress.stage {
             Stage::Features => "turning rows into numbers".to_owned(),
             Stage::Neighbours => "finding each row's neighbours".to_owned(),
+            Stage::Pretraining => "training one layer after the other".to_owned(),
             Stage::Network => {
                 let mut parts = vec![format!("epoch {}/{}", progress.epoch, progress.epochs)];
                 parts.extend(progress.loss.map(|loss| format!("loss {loss:.4}")));

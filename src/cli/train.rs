@@ -2,17 +2,21 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
 use nearbit::formats::{Origin, SourceKind, load};
-use nearbit::model::{self, Activation, Binarize, Loss, Schedule, TrainOptions};
-use nearbit::{Inputs, Width};
+use nearbit::model::{self, TrainOptions};
+use nearbit::{Error, Inputs, Width};
 use serde_json::json;
+use signal_hook::consts::SIGINT;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::Reading;
+use super::network::Network;
 use super::output::Fields;
 use super::progress::Training;
 
@@ -40,70 +44,16 @@ pub struct Args {
     /// What every random choice follows from
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Write a checkpoint after every epoch, and go on from it if it is there
+    /// Write a checkpoint after every epoch, and go on from it if it is there; Ctrl-C keeps the last
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Write a report to look at: curves, bits, reconstructions, a map of the codes, in one page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     network: Network,
     #[command(flatten)]
     reading: Reading,
-}
-
-/// Choices that the preset makes well.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Network (the preset chooses what is not given)")]
-struct Network {
-    /// Passes over the rows
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Rows a step
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    /// Adam's step size at its highest
-    #[arg(long, value_name = "X")]
-    learning_rate: Option<f64>,
-    /// How the step size goes down
-    #[arg(long, value_name = "constant|linear|cosine")]
-    schedule: Option<Schedule>,
-    /// Sizes of the encoder's hidden layers, as in 512,256; "none" for a linear encoder
-    #[arg(long, value_name = "SIZES", value_parser = sizes)]
-    hidden: Option<Sizes>,
-    /// Sizes of the decoder's hidden layers [default: the encoder's, mirrored]
-    #[arg(long, value_name = "SIZES", value_parser = sizes)]
-    decoder: Option<Sizes>,
-    /// What hidden layers apply
-    #[arg(long, value_name = "linear|relu|tanh|sigmoid|gelu")]
-    activation: Option<Activation>,
-    /// How a reconstruction is judged
-    #[arg(long, value_name = "squared|bernoulli|multinomial")]
-    loss: Option<Loss>,
-    /// How the code layer is made binary: by noise that grows to this size, by rounding, by sampling
-    #[arg(long, value_name = "noise[:SIZE]|round|sample", value_parser = binarize)]
-    binarize: Option<Binarize>,
-    /// Share of the rows that are held out to judge the training by
-    #[arg(long, value_name = "SHARE")]
-    validation: Option<f64>,
-    /// Stop after so many epochs without a better validation loss
-    #[arg(long, value_name = "EPOCHS")]
-    patience: Option<usize>,
-    /// Weight of giving back the row's own features
-    #[arg(long, value_name = "X")]
-    reconstruction: Option<f64>,
-    /// Neighbours of a row in the graph of the training rows; 0 trains a plain autoencoder
-    #[arg(long, value_name = "N")]
-    neighbours: Option<usize>,
-    /// Steps of the random walk that leads from a row to the one it is paired with
-    #[arg(long, value_name = "N")]
-    walk: Option<usize>,
-    /// Weight of bringing the codes of a pair together
-    #[arg(long, value_name = "X")]
-    contrast: Option<f64>,
-    /// Smaller looks harder at the nearest wrong pairs
-    #[arg(long, value_name = "X")]
-    temperature: Option<f64>,
-    /// The most words of a text model
-    #[arg(long, value_name = "WORDS")]
-    vocabulary: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -126,31 +76,6 @@ impl From<Preset> for model::Preset {
     }
 }
 
-/// Sizes of layers; a type of its own, as clap takes a plain `Vec` for a repeated flag.
-#[derive(Clone)]
-struct Sizes(Vec<usize>);
-
-fn sizes(text: &str) -> Result<Sizes, String> {
-    if text == "none" {
-        return Ok(Sizes(Vec::new()));
-    }
-    let size = |size: &str| size.trim().parse().map_err(|_| format!("{size:?} is no size"));
-    text.split(',').map(size).collect::<Result<_, _>>().map(Sizes)
-}
-
-fn binarize(text: &str) -> Result<Binarize, String> {
-    match text.split_once(':') {
-        None if text == "round" => Ok(Binarize::Round),
-        None if text == "sample" => Ok(Binarize::Sample),
-        None if text == "noise" => Ok(Binarize::Noise { start: 0.0, end: 4.0 }),
-        Some(("noise", end)) => {
-            let end = end.parse().map_err(|_| format!("{end:?} is no number"))?;
-            Ok(Binarize::Noise { start: 0.0, end })
-        }
-        _ => Err("expected noise, noise:SIZE, round or sample".to_owned()),
-    }
-}
-
 impl Args {
     fn options(&self, preset: model::Preset) -> TrainOptions {
         let mut options = TrainOptions {
@@ -159,44 +84,8 @@ impl Args {
             checkpoint: self.checkpoint.clone(),
             ..TrainOptions::preset(preset)
         };
-        let given = &self.network;
-        options.epochs = given.epochs.or(options.epochs);
-        set(&mut options.batch, given.batch);
-        set(&mut options.learning_rate, given.learning_rate);
-        set(&mut options.schedule, given.schedule);
-        if let Some(Sizes(hidden)) = &given.hidden {
-            // Principal components start an encoder without hidden layers only.
-            options.start_from_itq &= hidden.is_empty();
-            options.hidden.clone_from(hidden);
-        }
-        if let Some(Sizes(decoder)) = &given.decoder {
-            options.decoder = Some(decoder.clone());
-        }
-        set(&mut options.activation, given.activation);
-        set(&mut options.loss, given.loss);
-        set(&mut options.binarize, given.binarize);
-        set(&mut options.validation, given.validation);
-        options.patience = given.patience.or(options.patience);
-        if given.neighbours == Some(0) {
-            // Then the reconstruction is all there is to learn from.
-            options.neighbours = None;
-            options.reconstruction = 1.0;
-        }
-        if let Some(neighbours) = &mut options.neighbours {
-            set(&mut neighbours.count, given.neighbours);
-            neighbours.walk = given.walk.or(neighbours.walk);
-            set(&mut neighbours.contrast, given.contrast);
-            set(&mut neighbours.temperature, given.temperature);
-        }
-        set(&mut options.reconstruction, given.reconstruction);
-        set(&mut options.features.text.vocabulary, given.vocabulary);
+        self.network.change(&mut options);
         options
-    }
-}
-
-fn set<T>(option: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *option = given;
     }
 }
 
@@ -207,6 +96,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         Some(Preset::Image) | None => None,
     };
     super::place::check_writable(&args.model)?;
+    if let Some(report) = &args.report {
+        super::place::check_writable(report)?;
+    }
     let start = Instant::now();
     let data = load(&Origin::from(args.input.as_path()), &args.reading.options(source))?;
     let preset = match (args.preset, &data.inputs) {
@@ -222,13 +114,31 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         data.inputs.kind()
     ));
     let options = args.options(preset);
+    let stop = stop_on_interrupt()?;
     let bar = Training::new(console);
-    let model = model::train(&data.inputs, &options, &mut |progress| {
+    let trained = model::train(&data.inputs, &options, &mut |progress| {
         bar.show(progress);
-        ControlFlow::Continue(())
-    })?;
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
     drop(bar);
+    if let (Err(Error::Interrupted), Some(checkpoint)) = (&trained, &args.checkpoint)
+        && checkpoint.exists()
+    {
+        console.note(format!(
+            "{} holds the epochs that were finished; the same command goes on from there",
+            checkpoint.display()
+        ));
+    }
+    let model = trained?;
     model.save(&args.model)?;
+    if let Some(path) = &args.report {
+        let ids: Vec<String> = data.ids.iter().map(ToString::to_string).collect();
+        let page = super::page::page(&model, &data.inputs, &ids)?;
+        std::fs::write(path, page).map_err(Error::io("write", path))?;
+    }
     let info = model.info();
     let last = info.report.epochs.get(info.report.best_epoch.saturating_sub(1));
     console.result(&Fields::new([
@@ -248,4 +158,14 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let name = args.model.display();
     console.next(format!("nearbit collection create NAME --data-dir DIR --model {name}"));
     Ok(Exit::Done)
+}
+
+/// Whether Ctrl-C was pressed. Pressed again, it ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    // The exit code that shells give to a program that was interrupted.
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
+        .and_then(|_| signal_hook::flag::register(SIGINT, Arc::clone(&stop)))
+        .map_err(Error::io("listen for", "Ctrl-C"))?;
+    Ok(stop)
 }

@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use super::kernel::{Found, Kernel, Span};
 use super::centres::Place;
+use super::cost;
+use super::kernel::{Found, Kernel, Span};
 use super::nearest::Nearest;
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
-use super::cost;
 use crate::numbers::Numbers;
 
 /// Spans that are handed to the kernel at once: their codes come from the memory side by side.
@@ -229,7 +229,8 @@ impl<'a> Search<'a> {
             }
         }
         let seen = |found: &Found| {
-            let within = |radius| found.distance <= radius + u32::from(reaches.1[found.row as usize]);
+            let within =
+                |radius| found.distance <= radius + u32::from(reaches.1[found.row as usize]);
             found.row == home.cluster || done.is_some_and(within)
         };
         self.clusters.retain(|found| !seen(found));

@@ -84,8 +84,10 @@ impl Snapshot {
 
     /// The words of the code of a record, if it is here; it may be dead.
     pub fn code(&self, number: u64) -> Option<&[u64]> {
-        let row = self.sealed.age(number).and_then(|age| self.sealed.row(age));
-        row.map(|row| self.sealed.code(row)).or_else(|| self.delta.code(number))
+        match self.sealed.age(number) {
+            Some(age) => self.sealed.row(age).map(|row| self.sealed.code(row)),
+            None => self.delta.code(number),
+        }
     }
 
     /// How many codes are shared by exactly so many records, by that number.

@@ -9,8 +9,7 @@
 //! Our own because candle's keeps its state to itself, so a training could not be resumed.
 //! Weights and moments are updated in place, in one parallel pass.
 
-use candle_core::backprop::GradStore;
-use candle_core::{Result, Var};
+use candle_core::{Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::layer::CHUNK;
@@ -58,10 +57,10 @@ impl Adam {
         }
     }
 
-    /// One step of size `rate` down the gradients; returns their length. Where that is not finite
-    /// nothing is changed.
-    pub fn step(&mut self, gradients: &GradStore, rate: f64) -> Result<f64> {
-        let length = self.length(gradients)?;
+    /// One step of size `rate` down the gradients, one for each variable that has one; returns their
+    /// length. Where that is not finite nothing is changed.
+    pub fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<f64> {
+        let length = length(gradients)?;
         if !length.is_finite() {
             return Ok(length);
         }
@@ -75,8 +74,9 @@ impl Adam {
             rate: (rate * (1.0 - B2.powi(t)).sqrt() / (1.0 - B1.powi(t))) as f32,
             eps: (EPS * (1.0 - B2.powi(t)).sqrt()) as f32,
         };
-        for (var, moments) in self.variables.iter().zip(&mut self.moments) {
-            let Some(gradient) = gradients.get(var) else { continue };
+        let variables = self.variables.iter().zip(gradients);
+        for ((var, gradient), moments) in variables.zip(&mut self.moments) {
+            let Some(gradient) = gradient else { continue };
             let gradient = gradient.contiguous()?;
             with_values::<f32, _>(&gradient, |g| {
                 update_values::<f32>(var, |w| {
@@ -89,22 +89,19 @@ impl Adam {
         }
         Ok(length)
     }
+}
 
-    /// The length of all gradients as one vector.
-    fn length(&self, gradients: &GradStore) -> Result<f64> {
-        let mut sum = 0.0;
-        for var in &self.variables {
-            let Some(gradient) = gradients.get(var) else { continue };
-            let squares = with_values::<f32, Vec<f64>>(&gradient.contiguous()?, |g| {
-                // Chunk by chunk, added in their order: the same for any number of threads.
-                g.par_chunks(CHUNK)
-                    .map(|g| f64::from(g.iter().map(|g| g * g).sum::<f32>()))
-                    .collect()
-            })?;
-            sum += squares.iter().sum::<f64>();
-        }
-        Ok(sum.sqrt())
+/// The length of all gradients as one vector.
+fn length(gradients: &[Option<Tensor>]) -> Result<f64> {
+    let mut sum = 0.0;
+    for gradient in gradients.iter().flatten() {
+        let squares = with_values::<f32, Vec<f64>>(&gradient.contiguous()?, |g| {
+            // Chunk by chunk, added in their order: the same for any number of threads.
+            g.par_chunks(CHUNK).map(|g| f64::from(g.iter().map(|g| g * g).sum::<f32>())).collect()
+        })?;
+        sum += squares.iter().sum::<f64>();
     }
+    Ok(sum.sqrt())
 }
 
 /// What is the same for every weight of a step.
@@ -162,7 +159,8 @@ mod tests {
         let mut adam = Adam::new(vec![var.clone()], options);
         for _ in 0..steps {
             let loss = (var.sqr().unwrap() * &c).unwrap().sum_all().unwrap().affine(0.5, 0.0);
-            adam.step(&loss.unwrap().backward().unwrap(), 0.1).unwrap();
+            let gradients = loss.unwrap().backward().unwrap();
+            adam.step(&[gradients.get(&var).cloned()], 0.1).unwrap();
         }
         var.to_vec1().unwrap()
     }
@@ -207,7 +205,7 @@ mod tests {
         let mut adam = Adam::new(vec![var.clone()], &options());
         let gradients = |factor: f64| {
             let loss = var.sqr().unwrap().sum_all().unwrap().affine(factor, 0.0).unwrap();
-            loss.backward().unwrap()
+            [loss.backward().unwrap().get(&var).cloned()]
         };
         assert_eq!(adam.step(&gradients(0.5), 0.0).unwrap(), 5.0);
         assert!(!adam.step(&gradients(f64::NAN), 0.1).unwrap().is_finite());

@@ -1,29 +1,89 @@
-//! What training makes small: how badly a code gives back its text, vector or image, and how badly
-//! it tells its neighbour from the rest of the batch.
+//! What training makes small: how badly a code gives back its text, vector or image.
 //!
-//! The three reconstruction losses are negative log-likelihoods of an exponential family whose
-//! natural parameters are the network's last values y, and so have one form:
+//! The reconstruction losses are negative log-likelihoods of an exponential family whose natural
+//! parameters are the network's last values y, and so have one form:
 //!
 //! ```text
-//! loss(y, t) = A(y) - <t, y> + const(t)        gradient  A'(y) - t
+//! loss(y, t) = A(y) - <t, y> + const(t)        gradient  A'(y) - t        mean of t  A'(y)
 //!
 //! squared      A = sum y^2 / 2                 const = sum t^2 / 2
 //! Bernoulli    A = sum ln(1 + e^y)             t in 0..1: binary cross-entropy of sigmoid(y)
+//! Poisson      A = sum e^y                     const = sum t ln t - t: half the deviance
 //! multinomial  A = ln sum e^y                  t = 1/n for each of the n words present
 //! ```
 //!
-//! Squared error and cross-entropy are divided by the number of columns, so that "loss" means the
-//! loss of one number (or one word) whatever the input's size. A and its gradient are dense; `<t, y>`
-//! costs only where t is not zero, which is little for a bag of words. Several targets with
-//! weights, as a text and its neighbour, share the one pass over A.
+//! All but the last are divided by the number of columns, so that "loss" means the loss of one
+//! number (or one word) whatever the input's size. A and its gradient are dense; `<t, y>` costs only
+//! where t is not zero, which is little for a bag of words. Several targets with weights, as a text
+//! and its neighbour, share the one pass over A.
+//!
+//! Where columns are of several kinds, each [`Block`] of them is judged by a loss of its own, and the
+//! blocks' losses are averaged by the numbers that they judge. A multinomial block judges one: which
+//! of its columns it is.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::known::Known;
 use super::layer::{Layer, sum_rows};
-use super::options::Loss;
-use super::real::{Real, update_values, with_values};
+use super::options::{Loss, TrainOptions};
+use super::real::{Real, update_values};
+use crate::error::Error;
 use crate::input::Features;
+
+/// Columns that are judged by one loss.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Block {
+    pub columns: Range<usize>,
+    pub loss: Loss,
+}
+
+impl Block {
+    /// The blocks of rows of `cols` numbers.
+    ///
+    /// # Errors
+    /// A mix of losses for another number of columns.
+    pub fn all(options: &TrainOptions, cols: usize) -> crate::Result<Vec<Self>> {
+        if options.mix.is_empty() {
+            return Ok(vec![Self { columns: 0..cols, loss: options.loss }]);
+        }
+        let mut end = 0usize;
+        let blocks = options.mix.iter().map(|part| {
+            let start = end;
+            end = end.saturating_add(part.columns);
+            Self { columns: start..end, loss: part.loss }
+        });
+        let blocks: Vec<Self> = blocks.collect();
+        if end != cols || blocks.iter().any(|block| block.columns.is_empty()) {
+            let message = format!(
+                "expected losses for runs of 1 or more columns that are {cols} together, got {end}"
+            );
+            return Err(Error::invalid("mix of losses", message));
+        }
+        Ok(blocks)
+    }
+
+    /// How many numbers of a row it judges.
+    fn numbers(&self) -> usize {
+        match self.loss {
+            Loss::Multinomial => 1,
+            _ => self.columns.len(),
+        }
+    }
+}
+
+/// What a row's loss is divided by to be the loss of one number: the numbers that are judged, or
+/// the words present where a multinomial is all there is.
+pub(super) fn numbers_of(blocks: &[Block], rows: &Features, row: usize) -> usize {
+    match blocks {
+        [Block { columns, loss: Loss::Multinomial }] => {
+            count_present(rows, row, columns.clone()).max(1)
+        }
+        _ => blocks.iter().map(Block::numbers).sum(),
+    }
+}
 
 /// What the decoder should say, row by row, and how much that counts.
 pub(super) struct Target<'a> {
@@ -41,7 +101,7 @@ pub(super) struct Target<'a> {
 pub(super) fn reconstruction<T: Real>(
     hidden: &Tensor,
     last: &Layer,
-    loss: Loss,
+    blocks: &[Block],
     targets: &[Target<'_>],
 ) -> Result<Tensor> {
     let h = hidden.detach();
@@ -53,7 +113,7 @@ pub(super) fn reconstruction<T: Real>(
     update_values::<T>(&y, |y| {
         let each = y.par_chunks_mut(cols).enumerate().map(|(i, y)| {
             y.iter_mut().zip(&bias).for_each(|(y, &bias)| *y += bias);
-            row_loss(loss, y, i, targets, 1.0 / rows as f64)
+            row_loss(blocks, y, i, targets, 1.0 / rows as f64)
         });
         losses = each.collect();
     })?;
@@ -64,37 +124,56 @@ pub(super) fn reconstruction<T: Real>(
 }
 
 /// The loss of one row, times `scale`; `y` becomes its gradient, times `scale`.
-fn row_loss<T: Real>(
-    loss: Loss,
+pub(super) fn row_loss<T: Real>(
+    blocks: &[Block],
     y: &mut [T],
     row: usize,
     targets: &[Target<'_>],
     scale: f64,
 ) -> f64 {
+    let numbers: usize = blocks.iter().map(Block::numbers).sum();
+    let of_block = |block: &Block| {
+        let share = block.numbers() as f64 / numbers as f64;
+        block_loss(block, &mut y[block.columns.clone()], row, targets, scale * share)
+    };
+    blocks.iter().map(of_block).sum()
+}
+
+/// The same for the block's columns, which are all that `y` holds.
+fn block_loss<T: Real>(
+    block: &Block,
+    y: &mut [T],
+    row: usize,
+    targets: &[Target<'_>],
+    scale: f64,
+) -> f64 {
+    let Block { columns, loss } = block;
     // How much of each target's share a column's t is worth: see the table on top.
     let parts: Vec<f64> = targets
         .iter()
         .map(|target| match loss {
-            Loss::Squared | Loss::Bernoulli => target.weight / y.len() as f64,
-            Loss::Multinomial => match count_present(target.rows, row) {
+            Loss::Multinomial => match count_present(target.rows, row, columns.clone()) {
                 0 => 0.0,
                 present => target.weight / present as f64,
             },
+            _ => target.weight / y.len() as f64,
         })
         .collect();
     let value = |t: f32| match loss {
-        Loss::Squared | Loss::Bernoulli => f64::from(t),
         Loss::Multinomial => 1.0,
+        _ => f64::from(t),
     };
     // <t, y> needs y before it becomes the gradient.
     let mut total = 0.0;
     for (target, part) in targets.iter().zip(&parts) {
-        for_each_present(target.rows, row, |column, t| {
+        for_each_present(target.rows, row, columns.clone(), |column, t| {
             let t = value(t);
             total -= part * t * y[column].to_f64();
-            if loss == Loss::Squared {
-                total += part * t * t / 2.0;
-            }
+            total += match loss {
+                Loss::Squared => part * t * t / 2.0,
+                Loss::Poisson => part * (t * t.ln() - t),
+                Loss::Bernoulli | Loss::Multinomial => 0.0,
+            };
         });
     }
     // The weight of A: every target brings its own A, and they are all the same.
@@ -102,23 +181,25 @@ fn row_loss<T: Real>(
         .iter()
         .zip(&parts)
         .map(|(target, part)| match loss {
-            Loss::Squared | Loss::Bernoulli => *part,
-            Loss::Multinomial => {
-                if *part > 0.0 {
-                    target.weight
-                } else {
-                    0.0
-                }
-            }
+            Loss::Multinomial if *part > 0.0 => target.weight,
+            _ => *part,
         })
         .sum();
-    total += whole * partition(loss, y, T::from_f64(whole * scale));
+    total += whole * partition(*loss, y, T::from_f64(whole * scale));
     for (target, part) in targets.iter().zip(&parts) {
-        for_each_present(target.rows, row, |column, t| {
+        for_each_present(target.rows, row, columns.clone(), |column, t| {
             y[column] -= T::from_f64(part * value(t) * scale);
         });
     }
     total * scale
+}
+
+/// The mean of what the natural parameters `y` of a row describe, in its place: numbers, pixels,
+/// rates, or the share that each word has of a text.
+pub(super) fn mean_of(blocks: &[Block], y: &mut [f32]) {
+    for block in blocks {
+        partition(block.loss, &mut y[block.columns.clone()], 1.0);
+    }
 }
 
 /// A(y); `y` becomes `weight` A'(y).
@@ -144,6 +225,15 @@ fn partition<T: Real>(loss: Loss, y: &mut [T], weight: T) -> f64 {
             }
             sum.to_f64()
         }
+        Loss::Poisson => {
+            let mut sum = zero;
+            for y in y {
+                let rate = y.exp();
+                sum += rate;
+                *y = weight * rate;
+            }
+            sum.to_f64()
+        }
         Loss::Multinomial => {
             let top = y.iter().fold(y[0], |top, &y| if y > top { y } else { top });
             let mut sum = zero;
@@ -158,153 +248,37 @@ fn partition<T: Real>(loss: Loss, y: &mut [T], weight: T) -> f64 {
     }
 }
 
-fn count_present(rows: &Features, row: usize) -> usize {
-    match rows {
-        Features::Dense(dense) => dense.row(row).iter().filter(|&&value| value != 0.0).count(),
-        Features::Sparse(sparse) => sparse.row(row).0.len(),
-    }
+fn count_present(rows: &Features, row: usize, columns: Range<usize>) -> usize {
+    let mut count = 0;
+    for_each_present(rows, row, columns, |_, _| count += 1);
+    count
 }
 
-fn for_each_present(rows: &Features, row: usize, mut f: impl FnMut(usize, f32)) {
+/// Calls `f` with each number of the row that is not zero and the place in `columns` where it
+/// stands.
+fn for_each_present(
+    rows: &Features,
+    row: usize,
+    columns: Range<usize>,
+    mut f: impl FnMut(usize, f32),
+) {
     match rows {
         Features::Dense(dense) => {
-            let present = dense.row(row).iter().enumerate().filter(|(_, value)| **value != 0.0);
-            present.for_each(|(column, &value)| f(column, value));
+            let present = dense.row(row)[columns].iter().enumerate();
+            present
+                .filter(|(_, value)| **value != 0.0)
+                .for_each(|(column, &value)| f(column, value));
         }
         Features::Sparse(sparse) => {
-            let (columns, values) = sparse.row(row);
-            columns.iter().zip(values).for_each(|(&column, &value)| f(column as usize, value));
-        }
-    }
-}
-
-/// InfoNCE (van den Oord, Li and Vinyals, 2018), both ways: row i of `p` should be nearer to row i of
-/// `q` than to every other row of `q`, and the other way round. `p` and `q` are the sigmoid's
-/// values, before they are made binary.
-///
-/// Nearness is the cosine of `2p - 1` and `2q - 1`. For values at 0 and 1 that is the share of bits
-/// that agree less the share that differ; for values in between it is a smooth form of it, which
-/// does not shrink where all values are near one half, as they are in the beginning. Divided by the
-/// temperature it goes into a softmax over the batch.
-pub(super) fn info_nce<T: Real>(p: &Tensor, q: &Tensor, temperature: f64) -> Result<Tensor> {
-    let (u, v) = (direction(p)?, direction(q)?);
-    let (free_u, free_v) = (u.detach(), v.detach());
-    let n = free_u.dims2()?.0;
-    let near = free_u.matmul(&free_v.t()?)?;
-    // e^((cosine - 1) / temperature): a cosine is at most 1, so one shift serves rows and columns.
-    let (one, heat) = (T::from_f64(1.0), T::from_f64(1.0 / temperature));
-    let mut loss = 0.0;
-    update_values::<T>(&near, |near| {
-        let diagonal = near.iter().step_by(n + 1);
-        loss -= diagonal.map(|&x| ((x - one) * heat).to_f64()).sum::<f64>() / n as f64;
-        let exps = |row: &mut [T]| row.iter_mut().for_each(|x| *x = ((*x - one) * heat).exp());
-        near.par_chunks_mut(n).for_each(exps);
-    })?;
-    let by_row = with_values::<T, Vec<T>>(&near, |near| {
-        near.par_chunks(n).map(|row| row.iter().fold(T::from_f64(0.0), |sum, &x| sum + x)).collect()
-    })?;
-    let by_column = sum_rows::<T>(&near)?.to_vec1::<T>()?;
-    for sum in by_row.iter().chain(&by_column) {
-        loss += sum.to_f64().ln() / (2 * n) as f64;
-    }
-    // The gradient by the cosines: (softmax of the row + softmax of the column) / 2 - identity.
-    let scale = T::from_f64(1.0 / (n as f64 * temperature));
-    let half = T::from_f64(0.5);
-    update_values::<T>(&near, |near| {
-        near.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
-            let across = half * scale / by_row[i];
-            for (x, &sum) in row.iter_mut().zip(&by_column) {
-                *x *= across + half * scale / sum;
+            let (present, values) = sparse.row(row);
+            let start = present.partition_point(|&column| (column as usize) < columns.start);
+            for (&column, &value) in present[start..].iter().zip(&values[start..]) {
+                if column as usize >= columns.end {
+                    break;
+                }
+                f(column as usize - columns.start, value);
             }
-            row[i] -= scale;
-        });
-    })?;
-    let gradients = [near.matmul(&free_v)?, near.t()?.matmul(&free_u)?];
-    u.apply_op2(&v, Known { value: T::from_f64(loss), gradients })
-}
-
-/// `2p - 1`, each row brought to length 1. Of plain operations: candle knows their gradients.
-fn direction(p: &Tensor) -> Result<Tensor> {
-    let x = p.affine(2.0, -1.0)?;
-    // A row of nothing but one half has no direction; it stays as it is.
-    let length = x.sqr()?.sum_keepdim(D::Minus1)?.affine(1.0, 1e-12)?.sqrt()?;
-    x.broadcast_div(&length)
-}
-
-/// A number whose gradient by its arguments was found together with its value.
-struct Known<T, const N: usize> {
-    value: T,
-    gradients: [Tensor; N],
-}
-
-impl<T: Real, const N: usize> Known<T, N> {
-    fn forward(&self) -> Result<(CpuStorage, Shape)> {
-        Ok((T::to_cpu_storage_owned(vec![self.value]), ().into()))
-    }
-
-    fn gradients(&self, grad: &Tensor) -> Result<[Option<Tensor>; N]> {
-        let factor = T::to_f64(grad.to_scalar::<T>()?);
-        let mut scaled = [const { None }; N];
-        for (scaled, gradient) in scaled.iter_mut().zip(&self.gradients) {
-            let whole = if factor == 1.0 { gradient.clone() } else { (gradient * factor)? };
-            *scaled = Some(whole);
         }
-        Ok(scaled)
-    }
-}
-
-impl<T: Real> CustomOp3 for Known<T, 3> {
-    fn name(&self) -> &'static str {
-        "loss"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward()
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.gradients(grad).map(|[a, b, c]| (a, b, c))
-    }
-}
-
-impl<T: Real> CustomOp2 for Known<T, 2> {
-    fn name(&self) -> &'static str {
-        "contrast"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward()
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(grad).map(|[a, b]| (a, b))
     }
 }
 
@@ -315,7 +289,11 @@ mod tests {
     use crate::model::gradient_check::{check, variable};
     use crate::model::options::Activation;
 
-    const LOSSES: [Loss; 3] = [Loss::Squared, Loss::Bernoulli, Loss::Multinomial];
+    const LOSSES: [Loss; 4] = [Loss::Squared, Loss::Bernoulli, Loss::Multinomial, Loss::Poisson];
+
+    fn block(columns: Range<usize>, loss: Loss) -> Block {
+        Block { columns, loss }
+    }
 
     fn last() -> Layer {
         Layer {
@@ -339,78 +317,95 @@ mod tests {
     }
 
     /// One row's loss as a textbook has it.
-    fn plain(loss: Loss, y: &[f64], rows: &Features, row: usize) -> f64 {
-        let mut t = vec![0.0; y.len()];
-        for_each_present(rows, row, |column, value| t[column] = f64::from(value));
+    fn plain(loss: Loss, y: &[f64], t: &[f64]) -> f64 {
         let n = y.len() as f64;
         match loss {
-            Loss::Squared => y.iter().zip(&t).map(|(y, t)| (y - t).powi(2) / 2.0).sum::<f64>() / n,
+            Loss::Squared => y.iter().zip(t).map(|(y, t)| (y - t).powi(2) / 2.0).sum::<f64>() / n,
             Loss::Bernoulli => {
                 let sigmoid = |y: f64| 1.0 / (1.0 + (-y).exp());
-                let each = y.iter().zip(&t);
+                let each = y.iter().zip(t);
                 let each =
                     each.map(|(&y, t)| t * sigmoid(y).ln() + (1.0 - t) * (1.0 - sigmoid(y)).ln());
                 -each.sum::<f64>() / n
             }
+            Loss::Poisson => {
+                let log = |t: f64| if t > 0.0 { t * t.ln() } else { 0.0 };
+                y.iter().zip(t).map(|(y, &t)| log(t) - t * y - t + y.exp()).sum::<f64>() / n
+            }
             Loss::Multinomial => {
                 let all: f64 = y.iter().map(|y| y.exp()).sum();
                 let present: Vec<f64> =
-                    y.iter().zip(&t).filter(|(_, t)| **t != 0.0).map(|(y, _)| *y).collect();
+                    y.iter().zip(t).filter(|(_, t)| **t != 0.0).map(|(y, _)| *y).collect();
                 let words = present.len().max(1) as f64;
                 -present.iter().map(|y| (y.exp() / all).ln()).sum::<f64>() / words
             }
         }
     }
 
-    #[test]
-    fn reconstruction_is_the_plain_formula_and_so_is_its_gradient() {
+    fn dense_row(rows: &Features, row: usize) -> Vec<f64> {
+        let mut t = vec![0.0; rows.cols()];
+        for_each_present(rows, row, 0..rows.cols(), |column, value| t[column] = f64::from(value));
+        t
+    }
+
+    /// The value against `expected(y, t)` of each row and target, the gradient against differences.
+    fn agrees(blocks: &[Block], expected: impl Fn(&[f64], &[f64]) -> f64) {
         let (dense, sparse) = (dense(), sparse());
         let targets = [Target { rows: &dense, weight: 0.7 }, Target { rows: &sparse, weight: 1.5 }];
         let (hidden, last) = (variable(&[3, 2], 1.0), last());
         let y = hidden.matmul(&last.weight).unwrap().broadcast_add(&last.bias).unwrap();
         let y = y.to_vec2::<f64>().unwrap();
-        for loss in LOSSES {
-            let f = || reconstruction::<f64>(&hidden, &last, loss, &targets).unwrap();
-            let expected: f64 = (0..3)
-                .flat_map(|row| targets.iter().map(move |target| (row, target)))
-                .map(|(row, target)| target.weight * plain(loss, &y[row], target.rows, row) / 3.0)
-                .sum();
-            let got = f().to_scalar::<f64>().unwrap();
-            assert!((got - expected).abs() < 1e-12, "{loss}: expected {expected}, got {got}");
-            let parts = [hidden.clone(), last.weight.clone(), last.bias.clone()];
-            // Weighed, so that a gradient that forgets the factor is found.
-            check(&parts, || f().affine(3.0, 0.0).unwrap());
-        }
-    }
-
-    #[test]
-    fn contrast_is_the_plain_formula_and_so_is_its_gradient() {
-        let (a, b) = (variable(&[4, 3], 0.2), variable(&[4, 3], 9.0));
-        let unit = |x: &Tensor| -> Vec<Vec<f64>> {
-            let rows = x.affine(2.0, -1.0).unwrap().to_vec2::<f64>().unwrap();
-            let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
-            rows.iter().map(|row| row.iter().map(|x| x / length(row)).collect()).collect()
+        let f = || reconstruction::<f64>(&hidden, &last, blocks, &targets).unwrap();
+        let of = |row: usize, target: &Target<'_>| {
+            target.weight * expected(&y[row], &dense_row(target.rows, row)) / 3.0
         };
-        let (u, v) = (unit(&a), unit(&b));
-        let near = |i: usize, j: usize| -> f64 {
-            u[i].iter().zip(&v[j]).map(|(x, y)| x * y).sum::<f64>() / 0.5
-        };
-        let mut expected = 0.0;
-        for i in 0..4 {
-            let across: f64 = (0..4).map(|j| near(i, j).exp()).sum();
-            let down: f64 = (0..4).map(|j| near(j, i).exp()).sum();
-            expected -= ((near(i, i).exp() / across).ln() + (near(i, i).exp() / down).ln()) / 8.0;
-        }
-        let f = || info_nce::<f64>(&a, &b, 0.5).unwrap();
+        let expected: f64 =
+            (0..3).map(|row| targets.iter().map(|target| of(row, target)).sum::<f64>()).sum();
         let got = f().to_scalar::<f64>().unwrap();
-        assert!((got - expected).abs() < 1e-9, "expected {expected}, got {got}");
-        check(&[a.clone(), b.clone()], || f().affine(3.0, 0.0).unwrap());
+        assert!((got - expected).abs() < 1e-12, "{blocks:?}: expected {expected}, got {got}");
+        let parts = [hidden.clone(), last.weight.clone(), last.bias.clone()];
+        // Weighed, so that a gradient that forgets the factor is found.
+        check(&parts, || f().affine(3.0, 0.0).unwrap());
     }
 
     #[test]
-    fn values_at_one_half_have_no_direction_and_do_no_harm() {
-        let half = Tensor::full(0.5f64, (2, 3), &candle_core::Device::Cpu).unwrap();
-        let loss = info_nce::<f64>(&half, &half, 0.5).unwrap().to_scalar::<f64>().unwrap();
-        assert!((loss - 2f64.ln()).abs() < 1e-9);
+    fn reconstruction_is_the_plain_formula_and_so_is_its_gradient() {
+        for loss in LOSSES {
+            agrees(&[block(0..4, loss)], |y, t| plain(loss, y, t));
+        }
+    }
+
+    #[test]
+    fn a_mix_is_the_mean_over_the_numbers_judged() {
+        let mix = [
+            block(0..1, Loss::Squared),
+            block(1..3, Loss::Multinomial),
+            block(3..4, Loss::Poisson),
+        ];
+        agrees(&mix, |y, t| {
+            let part = |loss, range: Range<usize>| plain(loss, &y[range.clone()], &t[range]);
+            let parts = [(Loss::Squared, 0..1), (Loss::Multinomial, 1..3), (Loss::Poisson, 3..4)];
+            parts.into_iter().map(|(loss, range)| part(loss, range)).sum::<f64>() / 3.0
+        });
+        // Cutting columns of one kind in two changes nothing.
+        for loss in [Loss::Squared, Loss::Bernoulli, Loss::Poisson] {
+            agrees(&[block(0..3, loss), block(3..4, loss)], |y, t| plain(loss, y, t));
+        }
+    }
+
+    #[test]
+    fn the_mean_is_where_the_loss_is_least() {
+        // At the natural parameters whose mean is t, the gradient A'(y) - t is zero.
+        let t = [0.2f32, 0.5, 0.3];
+        let y_of = |loss, t: f32| match loss {
+            Loss::Squared => t,
+            Loss::Bernoulli => (t / (1.0 - t)).ln(),
+            Loss::Poisson | Loss::Multinomial => t.ln(),
+        };
+        for loss in LOSSES {
+            let mut y = t.map(|t| y_of(loss, t));
+            mean_of(&[block(0..3, loss)], &mut y);
+            y.iter().zip(t).for_each(|(y, t)| assert!((y - t).abs() < 1e-6, "{loss}: {y} {t}"));
+        }
     }
 }

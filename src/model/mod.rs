@@ -6,45 +6,60 @@
 //! ```
 //!
 //! [`train`] learns a [`Model`] from [`Inputs`] alone, never from labels; [`TrainOptions`] says how, and its
-//! presets are good without any other choice. A model encodes, saves itself to one file and is
-//! named by that file's digest.
+//! presets are good without any other choice. A model encodes, decodes, saves itself to one file and
+//! is named by that file's digest.
 
 mod adam;
 mod checkpoint;
+mod code_layer;
+mod contrast;
+mod corrupt;
 mod data;
+mod decode;
 mod digest;
-mod encoder;
 pub mod features;
 mod file;
+mod forward;
 #[cfg(test)]
 mod gradient_check;
 pub mod hyperplanes;
+mod known;
 mod layer;
 mod loss;
 mod network;
+mod objective;
 mod options;
+mod penalty;
+mod pretrain;
 mod random;
 mod real;
+mod recirculate;
 mod report;
 mod start;
 #[cfg(test)]
 mod tests;
 mod train;
+mod variational;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
+pub use decode::Decoded;
 pub use digest::Digest;
-pub use options::{Activation, Binarize, Loss, NeighbourOptions, Preset, Schedule, TrainOptions};
+pub use options::{
+    Activation, Binarize, ColumnLoss, Corruption, Loss, NeighbourOptions, Preset, Pretraining,
+    Procedure, Schedule, Sparsity, TrainOptions,
+};
 pub use report::{EpochReport, Progress, Report, Stage};
 pub use train::train;
 
-use self::encoder::{Encoder, Weights, sigmoid};
+use self::decode::{BitStatistics, Decoder};
 use self::features::Pipeline;
-use self::file::Parts;
+use self::file::{Array, Parts};
+use self::forward::{Layers, Weights, sigmoid};
 use self::network::Network;
 use crate::code::{Codes, Width};
 use crate::error::{Error, Result};
@@ -82,7 +97,10 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     bytes: Vec<u8>,
     pipeline: Pipeline,
-    encoder: Encoder,
+    encoder: Layers,
+    statistics: BitStatistics,
+    /// Built when it is first asked for.
+    decoder: OnceLock<Decoder>,
     info: Info,
 }
 
@@ -99,7 +117,7 @@ pub struct Info {
     pub bits: usize,
     /// Sizes of the encoder's layers, from the features to the code.
     pub encoder: Vec<usize>,
-    /// Sizes of the decoder's layers, from the code to the features.
+    /// Sizes of the decoder's layers, from the code to the features; empty where it was not kept.
     pub decoder: Vec<usize>,
     /// How it was trained.
     pub options: TrainOptions,
@@ -108,20 +126,32 @@ pub struct Info {
 }
 
 impl Model {
-    /// The model of a network after its training.
+    /// The model of a network after its training on `rows`.
     fn new(
         pipeline: Pipeline,
         network: &Network,
         options: TrainOptions,
         report: Report,
+        rows: &Features,
     ) -> Result<Self> {
-        let mut parts = Parts { arrays: checkpoint::weights(network)?, ..Parts::default() };
+        let mut arrays = checkpoint::weights(network)?;
+        arrays.retain(|name, _| {
+            name.starts_with("encoder.") || options.keep_decoder && name.starts_with("decoder.")
+        });
+        let mut parts = Parts { arrays, ..Parts::default() };
         parts.put("bits", &options.bits.bits())?;
         parts.put("pipeline", &pipeline)?;
         parts.put("options", &options)?;
         parts.put("report", &report)?;
         // What was trained is read back like any other file: there is one way to make a model.
-        Self::parse(parts.to_bytes(KIND), Path::new("the trained model"))
+        let origin = Path::new("the trained model");
+        let silent = Self::parse(parts.to_bytes(KIND), origin)?;
+        let BitStatistics { share, zero, one } = BitStatistics::of(&silent, rows);
+        for (name, values) in [("share", share), ("zero", zero), ("one", one)] {
+            let array = Array { shape: vec![values.len()], values };
+            parts.arrays.insert(format!("code.{name}"), array);
+        }
+        Self::parse(parts.to_bytes(KIND), origin)
     }
 
     /// Reads a model file.
@@ -161,7 +191,11 @@ impl Model {
         let report = parts.get("report", origin)?;
         let bits: usize = parts.get("bits", origin)?;
         let encoder = layers(&mut parts, "encoder", &options, origin)?;
-        let decoder = layers(&mut parts, "decoder", &options, origin)?;
+        let decoder = match options.keep_decoder {
+            true => layers(&mut parts, "decoder", &options, origin)?,
+            false => Vec::new(),
+        };
+        let statistics = bit_statistics(&mut parts, options.bits.bits(), origin)?;
         let sizes = |layers: &[Weights]| -> Vec<usize> {
             let outputs = layers.iter().map(|layer| layer.outputs);
             layers.first().map(|layer| layer.inputs).into_iter().chain(outputs).collect()
@@ -170,7 +204,7 @@ impl Model {
         let ends = |sizes: &[usize]| (sizes.first().copied(), sizes.last().copied());
         let (cols, code) = (Some(pipeline.cols()), Some(options.bits.bits()));
         if ends(&encoder_sizes) != (cols, code)
-            || ends(&decoder_sizes) != (code, cols)
+            || options.keep_decoder && ends(&decoder_sizes) != (code, cols)
             || bits != options.bits.bits()
         {
             let message = format!(
@@ -198,8 +232,9 @@ impl Model {
             ));
         };
         let sparse = pipeline.input() == InputKind::Text;
-        let encoder = Encoder::new(first, encoder.collect(), sparse);
-        Ok(Self(Arc::new(Inner { bytes, pipeline, encoder, info })))
+        let encoder = Layers::new(first, encoder.collect(), sparse);
+        let decoder = OnceLock::new();
+        Ok(Self(Arc::new(Inner { bytes, pipeline, encoder, statistics, decoder, info })))
     }
 
     /// BLAKE3 of the model file's bytes: the model's identity.
@@ -235,7 +270,20 @@ impl Model {
     /// # Errors
     /// As [`Model::features`].
     pub fn encode(&self, inputs: &Inputs) -> Result<Codes> {
-        let values = self.0.encoder.values(&self.features(inputs)?);
+        self.codes_of(&self.values(&self.features(inputs)?))
+    }
+
+    /// The values before the code's sigmoid, shape (rows, bits): a bit is 1 where its value is above
+    /// 0.
+    fn values(&self, features: &Features) -> Matrix {
+        let mut values = self.0.encoder.values(features);
+        for i in 0..values.rows() {
+            self.keep_top(values.row_mut(i));
+        }
+        values
+    }
+
+    fn codes_of(&self, values: &Matrix) -> Result<Codes> {
         let width = self.width();
         let mut codes = Codes::with_capacity(width, values.rows());
         let mut words = vec![0u64; width.words()];
@@ -264,7 +312,7 @@ impl Model {
     /// # Errors
     /// As [`Model::features`].
     pub fn activations(&self, inputs: &Inputs) -> Result<Matrix> {
-        let values = self.0.encoder.values(&self.features(inputs)?);
+        let values = self.values(&self.features(inputs)?);
         let activations = values.values().iter().map(|&value| sigmoid(value)).collect();
         Ok(Matrix::new(values.rows(), values.cols(), activations))
     }
@@ -324,4 +372,36 @@ fn layers(
         });
     }
     Ok(layers)
+}
+
+/// What a file says of each bit; files of the first version say nothing.
+fn bit_statistics(parts: &mut Parts, bits: usize, origin: &Path) -> Result<BitStatistics> {
+    if !parts.arrays.contains_key("code.share") {
+        return Ok(BitStatistics::unknown(bits));
+    }
+    let mut take = |name: &str| {
+        let array = parts.take(name, origin)?;
+        if array.values.len() != bits || array.values.iter().any(|value| !value.is_finite()) {
+            let message =
+                format!("{name}: expected {bits} finite numbers, got shape {:?}", array.shape);
+            return Err(Error::damaged(origin, None, message));
+        }
+        Ok(array.values)
+    };
+    Ok(BitStatistics {
+        share: take("code.share")?,
+        zero: take("code.zero")?,
+        one: take("code.one")?,
+    })
+}
+
+/// The decoder's layers in a model file that was checked; none where it was not kept.
+fn decoder_layers(bytes: &[u8]) -> Result<Vec<Weights>> {
+    let origin = Path::new("model");
+    let mut parts = Parts::from_bytes(bytes, KIND, origin)?;
+    let options: TrainOptions = parts.get("options", origin)?;
+    match options.keep_decoder {
+        true => layers(&mut parts, "decoder", &options, origin),
+        false => Ok(Vec::new()),
+    }
 }

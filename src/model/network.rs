@@ -6,15 +6,16 @@
 //! ```
 //!
 //! Weights start as He's or Glorot's normal numbers from our own seeded stream: candle's random
-//! numbers cannot be seeded on the CPU. This file is about shapes and the code layer; a layer's
-//! product is in [`layer`](super::layer), what y is judged by in [`loss`](super::loss).
+//! numbers cannot be seeded on the CPU. This file is about shapes; a layer's product is in
+//! [`layer`](super::layer), how z is made of a in [`code_layer`](super::code_layer), what y is
+//! judged by in [`loss`](super::loss).
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 
 use super::layer::{Layer, Rows};
-use super::loss::{self, Target};
-use super::options::{Activation, Binarize, Loss, TrainOptions};
+use super::loss::{self, Block, Target};
+use super::options::{Activation, Binarize, TrainOptions};
 use super::random::{Purpose, normal, stream, uniform};
 use super::real::Real;
 
@@ -23,8 +24,40 @@ use super::real::Real;
 pub(super) struct Network {
     /// From the input to the values before the code's sigmoid.
     pub encoder: Vec<Layer>,
+    /// Beside the encoder's last layer: the logarithm of the code's variance, where that is learned.
+    pub variance: Option<Layer>,
     /// From the code to the values that the loss reads.
     pub decoder: Vec<Layer>,
+}
+
+/// What the encoder makes of some rows.
+pub(super) struct Encoded {
+    /// What each hidden layer gives, before dropout: shape (rows, units).
+    pub hidden: Vec<Tensor>,
+    /// The values before the code's sigmoid: shape (rows, bits).
+    pub code: Tensor,
+    /// The logarithms of their variances, where those are learned.
+    pub log_variance: Option<Tensor>,
+}
+
+/// Which hidden units a step leaves out: each with probability `share`; the others count for more
+/// in return, so that sums keep their size (Srivastava et al., *Dropout*, 2014).
+pub(super) struct Dropout {
+    pub share: f64,
+    pub rng: ChaCha8Rng,
+}
+
+impl Dropout {
+    fn apply<T: Real>(&mut self, h: Tensor) -> Result<Tensor> {
+        if self.share == 0.0 {
+            return Ok(h);
+        }
+        let kept = T::from_f64(1.0 / (1.0 - self.share));
+        let draws = uniform(&mut self.rng, h.elem_count()).into_iter();
+        let mask = draws.map(|x| if x < self.share { T::from_f64(0.0) } else { kept }).collect();
+        let mask = Tensor::from_vec::<_, T>(mask, h.shape(), h.device())?;
+        h * mask
+    }
 }
 
 impl Network {
@@ -33,6 +66,7 @@ impl Network {
         let bits = options.bits.bits();
         let mut encoder = vec![cols];
         encoder.extend(&options.hidden);
+        let before_code = *encoder.last().unwrap_or(&cols);
         encoder.push(bits);
         let mut decoder = vec![bits];
         decoder.extend(options.decoder_hidden());
@@ -47,31 +81,58 @@ impl Network {
                 })
                 .collect()
         };
-        Ok(Self { encoder: draw(&encoder, 0)?, decoder: draw(&decoder, encoder.len() - 1)? })
+        let layers = encoder.len() + decoder.len() - 2;
+        let variance = match options.binarize {
+            Binarize::Gaussian => {
+                let seed = options.seed;
+                Some(draw_layer::<T>(before_code, bits, Activation::Linear, seed, layers)?)
+            }
+            _ => None,
+        };
+        let (encoder, decoder) = (draw(&encoder, 0)?, draw(&decoder, encoder.len() - 1)?);
+        Ok(Self { encoder, variance, decoder })
     }
 
-    /// The values before the code's sigmoid, shape (rows, bits).
-    pub fn encode<T: Real>(&self, rows: &Rows) -> Result<Tensor> {
-        forward::<T>(&self.encoder, rows.clone())
+    /// What the encoder makes of `rows`.
+    pub fn encode<T: Real>(&self, rows: &Rows, dropout: &mut Dropout) -> Result<Encoded> {
+        let (mut hidden, mut rows) = (Vec::new(), rows.clone());
+        let Some((last, before)) = self.encoder.split_last() else {
+            candle_core::bail!("an encoder has a last layer")
+        };
+        for layer in before {
+            let h = layer.forward::<T>(&rows)?;
+            hidden.push(h.clone());
+            rows = Rows::Dense(dropout.apply::<T>(h)?);
+        }
+        let code = last.forward::<T>(&rows)?;
+        let variance = self.variance.as_ref();
+        let log_variance = variance.map(|layer| layer.forward::<T>(&rows)).transpose()?;
+        Ok(Encoded { hidden, code, log_variance })
     }
 
     /// The weighted reconstruction loss of codes `z`, mean over the batch.
     pub fn reconstruction<T: Real>(
         &self,
         z: &Tensor,
-        loss: Loss,
+        blocks: &[Block],
         targets: &[Target<'_>],
+        dropout: &mut Dropout,
     ) -> Result<Tensor> {
-        let Some((last, hidden)) = self.decoder.split_last() else {
+        let Some((last, before)) = self.decoder.split_last() else {
             candle_core::bail!("a decoder has a last layer")
         };
-        let h = forward::<T>(hidden, Rows::Dense(z.clone()))?;
-        loss::reconstruction::<T>(&h, last, loss, targets)
+        let mut h = z.clone();
+        for layer in before {
+            h = dropout.apply::<T>(layer.forward::<T>(&Rows::Dense(h))?)?;
+        }
+        loss::reconstruction::<T>(&h, last, blocks, targets)
     }
 
     /// Every variable, encoder first, with its name in a model file.
     pub fn variables(&self) -> Vec<(String, Var)> {
-        let parts = [("encoder", &self.encoder), ("decoder", &self.decoder)];
+        let variance = self.variance.as_slice();
+        let parts =
+            [("encoder", &self.encoder[..]), ("variance", variance), ("decoder", &self.decoder)];
         let mut variables = Vec::new();
         for (part, layers) in parts {
             for (i, layer) in layers.iter().enumerate() {
@@ -80,17 +141,6 @@ impl Network {
             }
         }
         variables
-    }
-}
-
-fn forward<T: Real>(layers: &[Layer], rows: Rows) -> Result<Tensor> {
-    let mut rows = rows;
-    for layer in layers {
-        rows = Rows::Dense(layer.forward::<T>(&rows)?);
-    }
-    match rows {
-        Rows::Dense(y) => Ok(y),
-        Rows::Sparse(_) => candle_core::bail!("sparse rows need at least one layer"),
     }
 }
 
@@ -119,120 +169,67 @@ fn draw_layer<T: Real>(
     })
 }
 
-/// The code layer: values before the sigmoid to (nearly) 0 and 1, with a gradient that goes
-/// through. `done` is the share of the training that is over, for noise that grows.
-pub(super) fn binarize<T: Real>(
-    a: &Tensor,
-    how: Binarize,
-    done: f64,
-    rng: &mut ChaCha8Rng,
-) -> Result<Tensor> {
-    let random = |values: Vec<f64>| {
-        let values: Vec<T> = values.into_iter().map(T::from_f64).collect();
-        Tensor::from_vec(values, a.shape(), a.device())
-    };
-    let n = a.elem_count();
-    match how {
-        Binarize::Noise { start, end } => {
-            let size = start + (end - start) * done;
-            sigmoid(&(a + random(normal(rng, n))?.affine(size, 0.0)?)?)
-        }
-        Binarize::Round => through(&sigmoid(a)?, |p| p.gt(0.5)),
-        Binarize::Sample => {
-            let draws = random(uniform(rng, n))?;
-            through(&sigmoid(a)?, |p| p.gt(&draws))
-        }
-    }
-}
-
-/// `hard(p)` forward, the identity backward (straight-through).
-fn through(p: &Tensor, hard: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let free = p.detach();
-    let bits = hard(&free)?.to_dtype(p.dtype())?;
-    p + (bits - free)?
-}
-
-/// The sigmoid of plain operations, `(1 + tanh(x / 2)) / 2`, which cannot overflow.
-pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::code::Width;
     use crate::input::{Features, Matrix};
-    use crate::model::gradient_check::{check, variable};
-    use crate::model::loss::info_nce;
+    use crate::model::code_layer::{code, sigmoid};
+    use crate::model::contrast::info_nce;
+    use crate::model::gradient_check::check;
+    use crate::model::options::Loss;
 
-    #[test]
-    fn every_variable_has_the_gradient_that_finite_differences_give() {
-        let options = TrainOptions {
+    fn none() -> Dropout {
+        Dropout { share: 0.0, rng: stream(1, Purpose::Dropout, 0) }
+    }
+
+    fn options(binarize: Binarize) -> TrainOptions {
+        TrainOptions {
             bits: Width::new(3).unwrap(),
             hidden: vec![4],
             activation: Activation::Gelu,
+            binarize,
             ..TrainOptions::default()
-        };
-        let network = Network::new::<f64>(5, &options).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_variable_has_the_gradient_that_finite_differences_give() {
         let x: Vec<f32> = (0..20).map(|i| (i as f32 * 0.37).sin().abs()).collect();
         let target = Features::Dense(Matrix::new(4, 5, x.clone()));
         let x: Vec<f64> = x.into_iter().map(f64::from).collect();
         let rows = Rows::Dense(Tensor::from_vec(x, (4, 5), &Device::Cpu).unwrap());
-        let f = || {
-            let a = network.encode::<f64>(&rows).unwrap();
-            let how = Binarize::Noise { start: 0.5, end: 1.0 };
-            let z = binarize::<f64>(&a, how, 0.5, &mut stream(1, Purpose::Bits, 0)).unwrap();
-            let targets = [Target { rows: &target, weight: 1.0 }];
-            let loss = network.reconstruction::<f64>(&z, Loss::Bernoulli, &targets).unwrap();
-            let p = sigmoid(&a).unwrap();
-            let (own, partner) = (p.narrow(0, 0, 2).unwrap(), p.narrow(0, 2, 2).unwrap());
-            (loss + info_nce::<f64>(&own, &partner, 0.5).unwrap()).unwrap()
-        };
-        let variables: Vec<Var> = network.variables().into_iter().map(|(_, var)| var).collect();
-        assert_eq!(variables.len(), 8);
-        check(&variables, f);
-    }
-
-    fn values(x: &Tensor) -> Vec<f64> {
-        x.flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    #[test]
-    fn hard_bits_pass_the_gradient_of_the_sigmoid_through() {
-        let a = variable(&[50, 4], 0.4);
-        let soft = sigmoid(&a).unwrap();
-        let expected = soft.sum_all().unwrap().backward().unwrap();
-        let expected = values(expected.get(&a).unwrap());
-        for how in [Binarize::Round, Binarize::Sample] {
-            let z = binarize::<f64>(&a, how, 0.0, &mut stream(1, Purpose::Bits, 0)).unwrap();
-            assert!(values(&z).iter().all(|z| z.abs() < 1e-12 || (z - 1.0).abs() < 1e-12));
-            let gradients = z.sum_all().unwrap().backward().unwrap();
-            assert_eq!(values(gradients.get(&a).unwrap()), expected);
+        let blocks = [Block { columns: 0..5, loss: Loss::Bernoulli }];
+        for (how, expected) in
+            [(Binarize::Noise { start: 0.5, end: 1.0 }, 8), (Binarize::Gaussian, 10)]
+        {
+            let network = Network::new::<f64>(5, &options(how)).unwrap();
+            let f = || {
+                let mut dropout = Dropout { share: 0.3, ..none() };
+                let encoded = network.encode::<f64>(&rows, &mut dropout).unwrap();
+                let mut rng = stream(1, Purpose::Bits, 0);
+                let variance = encoded.log_variance.as_ref();
+                let z = code::<f64>(&encoded.code, variance, how, 0.5, &mut rng).unwrap();
+                let targets = [Target { rows: &target, weight: 1.0 }];
+                let loss = network.reconstruction::<f64>(&z, &blocks, &targets, &mut dropout);
+                let p = sigmoid(&encoded.code).unwrap();
+                let (own, partner) = (p.narrow(0, 0, 2).unwrap(), p.narrow(0, 2, 2).unwrap());
+                (loss.unwrap() + info_nce::<f64>(&own, &partner, 0.5).unwrap()).unwrap()
+            };
+            let variables: Vec<Var> = network.variables().into_iter().map(|(_, var)| var).collect();
+            assert_eq!(variables.len(), expected);
+            check(&variables, f);
         }
     }
 
     #[test]
-    fn rounding_takes_the_likelier_value_and_sampling_takes_each_as_often_as_it_is_likely() {
-        let a = Tensor::from_vec([-1.0f64, 0.5].repeat(5000), (5000, 2), &Device::Cpu).unwrap();
-        let draw = |how| binarize::<f64>(&a, how, 0.0, &mut stream(1, Purpose::Bits, 0)).unwrap();
-        let rounded = draw(Binarize::Round).mean(0).unwrap();
-        assert_eq!(values(&rounded), [0.0, 1.0]);
-        let sampled = values(&draw(Binarize::Sample).mean(0).unwrap());
-        let likely = values(&sigmoid(&a).unwrap().mean(0).unwrap());
-        for (sampled, likely) in sampled.iter().zip(&likely) {
-            assert!((sampled - likely).abs() < 0.03, "{sampled} for {likely}");
-        }
-    }
-
-    #[test]
-    fn noise_grows_from_start_to_end() {
-        let a = Tensor::zeros((2000, 1), candle_core::DType::F64, &Device::Cpu).unwrap();
-        let spread = |done| {
-            let how = Binarize::Noise { start: 0.0, end: 4.0 };
-            let z = binarize::<f64>(&a, how, done, &mut stream(1, Purpose::Bits, 0)).unwrap();
-            values(&z).iter().map(|z| (z - 0.5).abs()).sum::<f64>() / 2000.0
-        };
-        assert_eq!(spread(0.0), 0.0);
-        assert!(spread(0.25) < spread(0.5) && spread(0.5) < spread(1.0));
+    fn dropout_leaves_out_its_share_and_keeps_the_size_of_sums() {
+        let h = Tensor::ones((100, 200), candle_core::DType::F64, &Device::Cpu).unwrap();
+        assert_eq!(none().apply::<f64>(h.clone()).unwrap().id(), h.id());
+        let kept = Dropout { share: 0.25, ..none() }.apply::<f64>(h).unwrap();
+        let kept: Vec<f64> = kept.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(kept.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-12));
+        let mean = kept.iter().sum::<f64>() / kept.len() as f64;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
     }
 }

@@ -26,6 +26,16 @@ pub(super) enum Purpose {
     Bits,
     /// Everything random in looking at the validation rows.
     Validation,
+    /// What the encoder's input suffers.
+    Corruption,
+    /// Which hidden units are left out.
+    Dropout,
+    /// Small steps away from the input, to see how the code changes.
+    Perturbation,
+    /// States of Boltzmann machines.
+    Pretraining,
+    /// Codes drawn to be decoded.
+    Samples,
 }
 
 impl Purpose {
@@ -37,6 +47,11 @@ impl Purpose {
             Self::Walk => "walk",
             Self::Bits => "bits",
             Self::Validation => "validation",
+            Self::Corruption => "corruption",
+            Self::Dropout => "dropout",
+            Self::Perturbation => "perturbation",
+            Self::Pretraining => "pretraining",
+            Self::Samples => "samples",
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum Stage {
     Features,
     /// Finding every row's nearest neighbours.
     Neighbours,
+    /// Giving the network its first weights.
+    Pretraining,
     /// Training the network.
     Network,
 }

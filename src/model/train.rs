@@ -8,6 +8,7 @@
 //!         codes of the rows and of their partners
 //!         loss = reconstruction of the row, and of the partner, from the row's code
 //!              + InfoNCE between the codes of the pairs
+//!         what else the options ask for (see [`objective`](super::objective))
 //!         one step of Adam
 //!     loss of the held-out rows; checkpoint
 //! ```
@@ -17,21 +18,22 @@
 //! the same bytes.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::Model;
 use super::adam::{Adam, rate};
 use super::checkpoint::{self, State};
-use super::data::{Data, Part, check_features};
+use super::data::{Data, check_features};
 use super::features::Pipeline;
 use super::layer::Rows;
-use super::loss::{Target, info_nce};
-use super::network::{Network, binarize, sigmoid};
-use super::options::{Binarize, TrainOptions};
+use super::network::Network;
+use super::objective::{Look, Objective, tensor};
+use super::options::{Procedure, TrainOptions};
+use super::pretrain::pretrain;
 use super::random::{Purpose, permutation, stream};
+use super::recirculate::{recirculate, tie};
 use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
 use crate::input::{Features, Inputs};
@@ -81,11 +83,13 @@ pub fn train(
     }
     let data = Data::new(features, options)?;
     let mut training = Training::new(&data, options)?;
-    training.resume(&fingerprint)?;
+    if !training.resume(&fingerprint)? {
+        training.start(&mut watch)?;
+    }
     watch.stage(Stage::Network)?;
     training.run(&mut watch, &fingerprint)?;
     let (network, report) = training.finish()?;
-    Model::new(pipeline, &network, options.clone(), report)
+    Model::new(pipeline, &network, options.clone(), report, &data.train.rows)
 }
 
 /// Tells progress, and carries the wish to stop back as an error.
@@ -125,6 +129,7 @@ impl Watch<'_> {
 struct Training<'a> {
     data: &'a Data,
     options: &'a TrainOptions,
+    objective: Objective<'a>,
     network: Network,
     adam: Adam,
     state: State,
@@ -175,9 +180,6 @@ impl<'a> Training<'a> {
     fn new(data: &'a Data, options: &'a TrainOptions) -> Result<Self> {
         let rows = &data.train.rows;
         let network = Network::new::<f32>(rows.cols(), options).map_err(internal)?;
-        if options.start_from_itq {
-            super::start::from_itq(&network, rows, options.seed)?;
-        }
         let variables = network.variables().into_iter().map(|(_, var)| var).collect();
         let report = Report {
             rows: rows.rows(),
@@ -187,6 +189,7 @@ impl<'a> Training<'a> {
         Ok(Self {
             data,
             options,
+            objective: Objective::new(options, rows)?,
             adam: Adam::new(variables, options),
             network,
             state: State { report, best: None },
@@ -195,13 +198,29 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Goes on from the checkpoint, where there is one.
-    fn resume(&mut self, fingerprint: &str) -> Result<()> {
-        let Some(path) = &self.options.checkpoint else { return Ok(()) };
+    /// Goes on from the checkpoint, where there is one; says whether there was.
+    fn resume(&mut self, fingerprint: &str) -> Result<bool> {
+        let Some(path) = &self.options.checkpoint else { return Ok(false) };
         if !path.exists() {
-            return Ok(());
+            return Ok(false);
         }
         self.state = checkpoint::load(path, fingerprint, &self.network, &mut self.adam)?;
+        Ok(true)
+    }
+
+    /// Gives the network better first weights than those drawn, where that is asked for.
+    fn start(&self, watch: &mut Watch<'_>) -> Result<()> {
+        let (rows, options) = (&self.data.train.rows, self.options);
+        if options.start_from_itq {
+            super::start::from_itq(&self.network, rows, options.seed)?;
+        }
+        if options.procedure == Procedure::Recirculation {
+            tie(&self.network).map_err(internal)?;
+        }
+        if let (Some(how), Features::Dense(rows)) = (options.pretraining, rows) {
+            watch.stage(Stage::Pretraining)?;
+            pretrain(&self.network, rows, options, how).map_err(internal)?;
+        }
         Ok(())
     }
 
@@ -302,19 +321,36 @@ impl<'a> Training<'a> {
 
     fn step(&mut self, batch: &[usize], partners: &[usize], tally: &mut Tally) -> Result<()> {
         let step = self.adam.steps;
-        let mut rng = stream(self.options.seed, Purpose::Bits, step);
-        let done = step as f64 / self.steps() as f64;
-        let how = (self.options.binarize, done);
+        let look = Look::Learn { step, done: step as f64 / self.steps() as f64 };
+        let part = &self.data.train;
         let (loss, before_sigmoid) =
-            self.loss(&self.data.train, batch, partners, how, &mut rng).map_err(internal)?;
+            self.objective.loss(&self.network, part, batch, partners, look).map_err(internal)?;
         let value = f64::from(loss.to_scalar::<f32>().map_err(internal)?);
         self.diverged_unless(value.is_finite(), format!("the loss is {value}"))?;
-        let gradients = loss.backward().map_err(internal)?;
+        let gradients = self.gradients(&loss, batch).map_err(internal)?;
         let length = self.adam.step(&gradients, self.rate(step)).map_err(internal)?;
         self.diverged_unless(length.is_finite(), format!("the gradient's length is {length}"))?;
         let before_sigmoid = before_sigmoid.flatten_all().and_then(|x| x.to_vec1::<f32>());
         tally.add(value, &before_sigmoid.map_err(internal)?, self.options.bits.bits());
         Ok(())
+    }
+
+    /// What each variable should change against.
+    fn gradients(
+        &self,
+        loss: &Tensor,
+        batch: &[usize],
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        let rows = match self.options.procedure {
+            Procedure::Backpropagation => None,
+            Procedure::Recirculation => Some(tensor(&self.data.train.rows.select(batch))?),
+        };
+        if let Some(Rows::Dense(x)) = rows {
+            return recirculate(&self.network, &x, self.options.binarize, self.options.loss);
+        }
+        let gradients = loss.backward()?;
+        let variables = self.network.variables().into_iter();
+        Ok(variables.map(|(_, var)| gradients.get(&var).cloned()).collect())
     }
 
     fn diverged_unless(&self, fine: bool, what: String) -> Result<()> {
@@ -334,44 +370,6 @@ impl<'a> Training<'a> {
         ))
     }
 
-    /// The loss of a batch, and the rows' values before the code's sigmoid.
-    fn loss(
-        &self,
-        part: &Part,
-        batch: &[usize],
-        partners: &[usize],
-        (how, done): (Binarize, f64),
-        rng: &mut rand_chacha::ChaCha8Rng,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
-        let options = self.options;
-        let own = part.rows.select(batch);
-        let Some(neighbours) = options.neighbours else {
-            let a = self.network.encode::<f32>(&tensor(&own)?)?;
-            let z = binarize::<f32>(&a, how, done, rng)?;
-            let targets = [Target { rows: &own, weight: options.reconstruction }];
-            return Ok((self.network.reconstruction::<f32>(&z, options.loss, &targets)?, a));
-        };
-        let n = batch.len();
-        let both: Vec<usize> = batch.iter().chain(partners).copied().collect();
-        let a = self.network.encode::<f32>(&tensor(&part.rows.select(&both))?)?;
-        let p = sigmoid(&a)?;
-        let (p_own, p_partner) = (p.narrow(0, 0, n)?, p.narrow(0, n, n)?);
-        let contrast = info_nce::<f32>(&p_own, &p_partner, neighbours.temperature)?;
-        let mut loss = contrast.affine(neighbours.contrast, 0.0)?;
-        if options.reconstruction + neighbours.reconstruction > 0.0 {
-            let partner = part.rows.select(partners);
-            let z = binarize::<f32>(&a.narrow(0, 0, n)?, how, done, rng)?;
-            let targets = [
-                Target { rows: &own, weight: options.reconstruction },
-                Target { rows: &partner, weight: neighbours.reconstruction },
-            ];
-            let targets: Vec<_> =
-                targets.into_iter().filter(|target| target.weight > 0.0).collect();
-            loss = (loss + self.network.reconstruction::<f32>(&z, options.loss, &targets)?)?;
-        }
-        Ok((loss, a.narrow(0, 0, n)?))
-    }
-
     /// The loss of the held-out rows with rounded codes, each paired with a walk of its own that is the same in
     /// every epoch.
     fn validate(&self) -> Result<Option<f64>> {
@@ -381,9 +379,12 @@ impl<'a> Training<'a> {
         let rows: Vec<usize> = (0..part.rows.rows()).collect();
         let mut sum = 0.0;
         let batches = rows.chunks(self.options.batch).zip(partners.chunks(self.options.batch));
-        for (batch, partners) in batches {
-            let how = (Binarize::Round, 1.0);
-            let (loss, _) = self.loss(part, batch, partners, how, &mut rng).map_err(internal)?;
+        for (number, (batch, partners)) in batches.enumerate() {
+            let look = Look::Judge { batch: number as u64 };
+            let (loss, _) = self
+                .objective
+                .loss(&self.network, part, batch, partners, look)
+                .map_err(internal)?;
             let loss = f64::from(loss.to_scalar::<f32>().map_err(internal)?);
             sum += loss * batch.len() as f64;
         }
@@ -399,17 +400,6 @@ impl<'a> Training<'a> {
         let finite = weights.values().all(|array| array.values.iter().all(|w| w.is_finite()));
         self.diverged_unless(finite, "a weight is not finite".into())?;
         Ok((self.network, self.state.report))
-    }
-}
-
-/// Rows of features for a layer.
-fn tensor(rows: &Features) -> candle_core::Result<Rows> {
-    match rows {
-        Features::Dense(dense) => {
-            let shape = (dense.rows(), dense.cols());
-            Ok(Rows::Dense(Tensor::from_slice(dense.values(), shape, &Device::Cpu)?))
-        }
-        Features::Sparse(sparse) => Ok(Rows::Sparse(Arc::new(sparse.clone()))),
     }
 }
 

@@ -5,6 +5,8 @@ mod cli;
 mod code;
 mod collection;
 mod duplicates;
+#[cfg(feature = "cli")]
+mod families;
 mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]

@@ -80,6 +80,17 @@ impl ImagePipeline {
         Ok(Matrix::new(images.len(), self.cols(), values))
     }
 
+    /// Images of `features`, rounded to bytes; what is beyond 0..=1 is cut off.
+    ///
+    /// # Panics
+    /// Where a row has another number of columns than an image has pixels.
+    pub fn undo(&self, features: &Matrix) -> Images {
+        assert_eq!(features.cols(), self.cols(), "pixels of the features");
+        let byte = |x: &f32| (x.clamp(0.0, 1.0) * f32::from(self.white)).round() as u8;
+        let pixels = features.values().iter().map(byte).collect();
+        Images { height: self.height, width: self.width, pixels }
+    }
+
     /// The size of the images.
     pub fn input(&self) -> InputKind {
         InputKind::Image { height: self.height, width: self.width }

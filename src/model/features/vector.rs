@@ -90,6 +90,25 @@ impl VectorPipeline {
         }
     }
 
+    /// Vectors of `features`, as far as they can be had back: scaled and moved as they were, but not
+    /// of the length that bringing them to unit length took away.
+    ///
+    /// # Panics
+    /// Where a row has another number of columns than in the fit.
+    pub fn undo(&self, features: &Matrix) -> Matrix {
+        let (rows, cols) = (features.rows(), features.cols());
+        assert_eq!(cols, self.cols(), "columns of the features");
+        let largest = f64::from(f32::MAX);
+        let values = fill_rows(rows, cols, |i, row: &mut [f32]| {
+            for (j, value) in row.iter_mut().enumerate() {
+                let wide = f64::from(features.row(i)[j]) * f64::from(self.deviation[j])
+                    + f64::from(self.mean[j]);
+                *value = wide.clamp(-largest, largest) as f32;
+            }
+        });
+        Matrix::new(rows, cols, values)
+    }
+
     /// What is done to vectors.
     pub fn options(&self) -> &VectorOptions {
         &self.options

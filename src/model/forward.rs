@@ -1,4 +1,5 @@
-//! From features to codes with a trained network: only its encoder, only forward, without candle.
+//! Trained layers applied, without candle: features to the code layer, or a code to its
+//! reconstruction.
 //!
 //! A row's values must not depend on the rows beside it: a record encoded in a batch of 10,000 and
 //! the same text asked for alone must agree in every bit. A general matrix product does not promise
@@ -40,11 +41,11 @@ pub(super) struct Weights {
     pub activation: Activation,
 }
 
-/// A trained encoder.
-pub(super) struct Encoder {
+/// The trained layers of an encoder or a decoder.
+pub(super) struct Layers {
     first: First,
     rest: Vec<Dense>,
-    bits: usize,
+    outputs: usize,
 }
 
 /// The first layer is laid out for what comes in.
@@ -53,32 +54,33 @@ enum First {
     Sparse(Weights),
 }
 
-impl Encoder {
-    /// An encoder of `layers`, at least one, each with as many inputs as the one before has outputs.
+impl Layers {
+    /// `first` and then `rest`, each with as many inputs as the one before has outputs; `sparse` says
+    /// whether bags of words go in.
     pub fn new(first: Weights, rest: Vec<Weights>, sparse: bool) -> Self {
-        let bits = rest.last().unwrap_or(&first).outputs;
+        let outputs = rest.last().unwrap_or(&first).outputs;
         let first = if sparse { First::Sparse(first) } else { First::Dense(Dense::new(&first)) };
-        Self { first, rest: rest.iter().map(Dense::new).collect(), bits }
+        Self { first, rest: rest.iter().map(Dense::new).collect(), outputs }
     }
 
-    /// The values before the code's sigmoid, shape (rows, bits): a bit is 1 where its value is
-    /// above 0. `features` are of the kind and the columns that the encoder was made for.
+    /// What the last layer gives, shape (rows, outputs). `features` are of the kind and the columns
+    /// that the layers were made for.
     pub fn values(&self, features: &Features) -> Matrix {
         let rows = features.rows();
-        let mut values = vec![0.0; rows * self.bits];
-        let blocks = values.par_chunks_mut(BLOCK * self.bits).enumerate();
+        let mut values = vec![0.0; rows * self.outputs];
+        let blocks = values.par_chunks_mut(BLOCK * self.outputs).enumerate();
         if rows <= BLOCK {
             // One query: waking threads up costs more than the work.
             self.block(features, 0, &mut values);
         } else {
             blocks.for_each(|(block, values)| self.block(features, block * BLOCK, values));
         }
-        Matrix::new(rows, self.bits, values)
+        Matrix::new(rows, self.outputs, values)
     }
 
     /// The values of the rows from `start` on, as many as `out` has room for.
     fn block(&self, features: &Features, start: usize, out: &mut [f32]) {
-        let rows = out.len() / self.bits;
+        let rows = out.len() / self.outputs;
         let mut x = match (&self.first, features) {
             (First::Sparse(weights), Features::Sparse(sparse)) => {
                 gather(weights, sparse, start, rows)
@@ -288,10 +290,10 @@ mod tests {
             let expected: Vec<f32> =
                 x.iter().flat_map(|row| plain(&last, &plain(&first, row))).collect();
 
-            let dense = Encoder::new(first.clone(), vec![last.clone()], false);
+            let dense = Layers::new(first.clone(), vec![last.clone()], false);
             let got = dense.values(&Features::Dense(x.clone()));
             prop_assert_eq!(got.values(), &expected[..]);
-            let gathered = Encoder::new(first, vec![last], true);
+            let gathered = Layers::new(first, vec![last], true);
             let got = gathered.values(&Features::Sparse(sparse(&x)));
             prop_assert_eq!(got.values(), &expected[..]);
         }
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn a_row_alone_has_the_values_it_has_in_a_batch() {
         let layers = || weights(7, 50, 33, Activation::Gelu);
-        let encoder = Encoder::new(layers(), vec![weights(9, 33, 20, Activation::Linear)], false);
+        let encoder = Layers::new(layers(), vec![weights(9, 33, 20, Activation::Linear)], false);
         let x = Matrix::new(201, 50, numbers(11, 201 * 50));
         let batch = encoder.values(&Features::Dense(x.clone()));
         for i in 0..x.rows() {
