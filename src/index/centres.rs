@@ -20,9 +20,9 @@ const SHARE: usize = 64;
 /// Codes in the sample for each centre, and how often the centres are moved.
 const SAMPLE: usize = 8;
 const ROUNDS: usize = 2;
-/// Regions that are looked into for the nearest centre: there may be nearer ones elsewhere, but
-/// hardly.
-const REGIONS: usize = 8;
+/// Regions beside the nearest that are looked into for the nearest centre: there may be nearer
+/// centres elsewhere, but hardly.
+const REGIONS: usize = 7;
 
 pub(super) struct Centres {
     words: usize,
@@ -34,6 +34,8 @@ pub(super) struct Centres {
     starts: Vec<u32>,
     /// How far the farthest centre of each region is from the region's.
     spreads: Vec<u16>,
+    /// A centre at most this far away is near enough not to look for a nearer one.
+    near: u32,
 }
 
 /// Where a code belongs.
@@ -54,14 +56,15 @@ impl Centres {
         let count = rows.len() / words;
         let wanted = (4 * count.isqrt()).min(count / SHARE).max(1);
         let sample = sample(rows, words, wanted * SAMPLE);
-        let codes = middles(kernel, words, &sample, wanted);
-        Self::group(kernel, words, codes)
+        let leaders = leaders(kernel, words, &sample, wanted);
+        let (codes, average) = middles(kernel, words, &sample, leaders);
+        Self::group(kernel, words, codes, average * 5 / 4 + 1)
     }
 
     /// Groups centres into about as many regions as there are centres in each.
-    fn group(kernel: Kernel, words: usize, codes: Vec<u64>) -> Self {
+    fn group(kernel: Kernel, words: usize, codes: Vec<u64>, near: u32) -> Self {
         let wanted = (codes.len() / words).isqrt().max(1);
-        let regions = middles(kernel, words, &codes, wanted);
+        let (regions, _) = middles(kernel, words, &codes, sample(&codes, words, wanted));
         let mut rows: Vec<(Found, &[u64])> = codes
             .chunks_exact(words)
             .filter_map(|code| Some((kernel.closest(&regions, code)?, code)))
@@ -74,6 +77,7 @@ impl Centres {
             regions: Vec::new(),
             starts: vec![0],
             spreads: Vec::new(),
+            near,
         };
         for group in rows.chunk_by(|(a, _), (b, _)| a.row == b.row) {
             let region = group[0].0.row as usize * words;
@@ -117,17 +121,24 @@ impl Centres {
         let Some(home) = kernel.closest(&self.regions, code) else { return none };
         let mut best = self.nearest_in(kernel, home.row, code, none);
         // Regions that may hold a nearer one.
-        if let Some(radius) = best.ring.checked_sub(1) {
+        if best.ring > self.near {
+            let radius = best.ring - 1;
             memory.clear();
             let all = Span { start: 0, end: self.spreads.len() as u32 };
             kernel.reached(&self.regions, code, &self.spreads, all, radius, memory);
-            for _ in 1..REGIONS {
-                let near = memory.iter().enumerate().filter(|(_, found)| found.row != home.row);
-                let near = near.min_by_key(|(_, found)| (found.distance, found.row));
-                let Some((at, &Found { row, distance })) = near else { break };
-                memory.swap_remove(at);
+            memory.retain(|found| found.row != home.row);
+            let near = |found: &Found| (found.distance, found.row);
+            if memory.len() > REGIONS {
+                memory.select_nth_unstable_by_key(REGIONS, near);
+                memory.truncate(REGIONS);
+            }
+            memory.sort_unstable_by_key(near);
+            for &Found { row, distance } in &*memory {
                 if distance < best.ring + u32::from(self.spreads[row as usize]) {
                     best = self.nearest_in(kernel, row, code, best);
+                }
+                if best.ring <= self.near {
+                    break;
                 }
             }
         }
@@ -168,24 +179,56 @@ fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
     (0..wanted).flat_map(|i| &rows[place(i) * words..][..words]).copied().collect()
 }
 
-/// The middles of `wanted` clusters of the rows: each is the majority of the rows that are nearest
-/// to it, or nearly.
-fn middles(kernel: Kernel, words: usize, rows: &[u64], wanted: usize) -> Vec<u64> {
-    let mut middles = sample(rows, words, wanted);
+/// At most `wanted` of the rows that are far from each other, while no row is far from all: so
+/// that small clusters have a centre too, and large ones not too many.
+///
+/// A row leads where all leaders before it are more than `gap` bits away. The smallest gap that
+/// leaves no more than are wanted is found by bisection.
+fn leaders(kernel: Kernel, words: usize, rows: &[u64], wanted: usize) -> Vec<u64> {
+    let lead = |gap: u32| {
+        let mut leaders: Vec<u64> = Vec::new();
+        for row in rows.chunks_exact(words) {
+            if kernel.closest(&leaders, row).is_none_or(|found| found.distance > gap) {
+                leaders.extend_from_slice(row);
+                if leaders.len() > wanted * words {
+                    return None;
+                }
+            }
+        }
+        Some(leaders)
+    };
+    let (mut low, mut high) = (0, 64 * words as u32);
+    let mut best = lead(high).unwrap_or_default();
+    while low < high {
+        let gap = low.midpoint(high);
+        match lead(gap) {
+            Some(leaders) => (best, high) = (leaders, gap),
+            None => low = gap + 1,
+        }
+    }
+    best
+}
+
+/// Moves each of some codes to the middle of the rows that are nearest to it, again and again, and
+/// says how far the rows were from them on average in the end.
+fn middles(kernel: Kernel, words: usize, rows: &[u64], mut middles: Vec<u64>) -> (Vec<u64>, u32) {
+    let mut average = 0;
     for _ in 0..ROUNDS {
-        let mut nearest: Vec<(u32, &[u64])> = rows
+        let mut nearest: Vec<(Found, &[u64])> = rows
             .par_chunks_exact(words)
-            .filter_map(|row| Some((kernel.closest(&middles, row)?.row, row)))
+            .filter_map(|row| Some((kernel.closest(&middles, row)?, row)))
             .collect();
-        nearest.sort_by_key(|&(middle, _)| middle);
-        let groups: Vec<&[(u32, &[u64])]> = nearest.chunk_by(|a, b| a.0 == b.0).collect();
+        let sum: u64 = nearest.iter().map(|(found, _)| u64::from(found.distance)).sum();
+        average = (sum / nearest.len().max(1) as u64) as u32;
+        nearest.sort_by_key(|(found, _)| found.row);
+        let groups: Vec<_> = nearest.chunk_by(|a, b| a.0.row == b.0.row).collect();
         middles = groups.par_iter().flat_map_iter(|group| majority(group, words)).collect();
     }
-    middles
+    (middles, average)
 }
 
 /// The code each of whose bits is that of most.
-fn majority(group: &[(u32, &[u64])], words: usize) -> Vec<u64> {
+fn majority(group: &[(Found, &[u64])], words: usize) -> Vec<u64> {
     let mut ones = vec![0; 64 * words];
     for (_, code) in group {
         for (ones, &word) in ones.chunks_exact_mut(64).zip(*code) {

@@ -6,10 +6,10 @@
 use super::kernel::Kernel;
 
 /// To find the rings of a cluster and hand their codes to a kernel: mostly waiting for memory.
-const VISIT: f64 = 12.0;
+const VISIT: f64 = 10.0;
 
-/// How much longer it takes to compare a code among few than in a long run.
-const FEW: f64 = 1.5;
+/// How much longer it takes to compare a code in a ring than in a long run.
+const RING: f64 = 2.5;
 
 /// Codes that are larger than this many bytes come from the memory, not from a cache, and a word
 /// then takes at least so long.
@@ -22,21 +22,24 @@ const LIST: f64 = 12.0;
 /// To look a record up in a subset.
 const LOOK_UP: f64 = 40.0;
 
-/// To compare `codes` codes of `words` words in one go.
-pub(super) fn scan(kernel: Kernel, codes: usize, words: usize) -> f64 {
-    let all = codes as f64 * words as f64;
-    let word = if all * 8.0 > CACHE { kernel.word_cost().max(MEMORY) } else { kernel.word_cost() };
-    all * word
+/// To compare `all` words in one go.
+pub(super) fn scan(kernel: Kernel, all: usize) -> f64 {
+    all as f64 * word(kernel, all)
 }
 
-/// To look into `clusters` clusters, at `codes` codes of `words` words in all.
-pub(super) fn visit(kernel: Kernel, clusters: usize, codes: usize, words: usize) -> f64 {
-    clusters as f64 * VISIT + codes as f64 * words as f64 * kernel.word_cost() * FEW
+/// To look into `clusters` clusters, at `words` words of all the `all` that there are.
+pub(super) fn visit(kernel: Kernel, clusters: usize, words: usize, all: usize) -> f64 {
+    clusters as f64 * VISIT + words as f64 * word(kernel, all) * RING
+}
+
+fn word(kernel: Kernel, all: usize) -> f64 {
+    let larger = (all * size_of::<u64>()) as f64 > CACHE;
+    if larger { kernel.word_cost().max(MEMORY) } else { kernel.word_cost() }
 }
 
 /// The share of a scan's cost that a search may spend to bring its radius down, in the hope that
 /// it then need not scan.
-pub(super) const VENTURE: f64 = 0.15;
+pub(super) const VENTURE: f64 = 0.25;
 
 /// To go through a list of `records` records.
 pub(super) fn list(records: u64) -> f64 {

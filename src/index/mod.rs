@@ -26,6 +26,7 @@
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
 //!   anything. Once they have grown, a background task *folds* them into a new sealed part.
+//! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
 //!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
 //!
@@ -39,6 +40,7 @@ mod cost;
 mod delta;
 mod kernel;
 mod nearest;
+mod pairs;
 mod query;
 mod sealed;
 mod search;
@@ -53,6 +55,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 pub use kernel::{Found, Kernel, Span};
+pub use pairs::{Pair, Pairs};
 pub use query::{Answer, Neighbour, Plan, Query, Stats};
 use sealed::Sealed;
 pub use snapshot::{Memory, Snapshot};
@@ -216,6 +219,14 @@ impl Index {
     /// Where the query's code has another width.
     pub fn search(&self, query: &Query<'_>) -> Answer {
         self.shared.current.load().search(query)
+    }
+
+    /// Finds the neighbours of many codes, all of one state of the index, on all cores.
+    ///
+    /// # Panics
+    /// Where a query's code has another width.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
+        self.snapshot().search_batch(queries)
     }
 
     /// The bytes held.

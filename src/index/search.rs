@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::centres::Place;
 use super::cost;
 use super::kernel::{Found, Kernel, Span};
@@ -12,6 +14,7 @@ use super::nearest::Nearest;
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
+use crate::code::Code;
 use crate::numbers::Numbers;
 
 /// Spans that are handed to the kernel at once: their codes come from the memory side by side.
@@ -20,25 +23,58 @@ const BATCH: usize = 128;
 /// Codes of one cluster that are worth a block of their own.
 const LONG: usize = 64;
 
+/// Clusters that are reached before it is asked whether to visit them pays.
+const PIECE: u32 = 512;
+
 /// The fewest and the most codes that are compared with one radius.
 const BLOCK: (u64, u64) = (64, 32 * 1024);
 
+/// The bytes of codes that stay in the cache of a core while many queries are compared with them.
+const TILE: usize = 256 * 1024;
+
+/// Queries that share a tile: enough of them that its way from the memory costs little for each.
+const SHARE: usize = 64;
+
+/// Answers a query.
 pub(super) fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
-    let mut search = Search::new(snapshot, query);
-    // Nothing is asked for where the limit is 0, so nothing is looked at.
-    let plan = if query.limit > 0 { search.run(query.plan) } else { Plan::Probe };
-    Answer {
-        complete: !search.expired,
-        stats: Stats {
-            plan,
-            kernel: snapshot.kernel.name(),
-            radius: search.radius,
-            probes: search.probes,
-            compared: search.compared,
-            listed: search.listed,
-        },
-        neighbours: search.nearest.into_sorted(),
-    }
+    let mut search = Search::new(snapshot, query.code.words(), query);
+    let plan = search.begin(query.plan).unwrap_or_else(|| search.scan());
+    search.end(plan)
+}
+
+/// Answers many queries, each as `search` does, on all cores.
+///
+/// Those that have to scan do so together, tile by tile of the codes: beyond the caches a scan
+/// waits for the memory, and a tile that is there serves many queries.
+pub(super) fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>]) -> Vec<Answer> {
+    let begin = |query: &'a Query<'a>| {
+        let mut search = Search::new(snapshot, query.code.words(), query);
+        let plan = search.begin(query.plan);
+        (search, plan)
+    };
+    let mut searches: Vec<(Search<'a>, Option<Plan>)> = queries.par_iter().map(begin).collect();
+    let scans = searches.iter_mut().filter(|(_, plan)| plan.is_none());
+    let mut scans: Vec<&mut Search<'a>> = scans.map(|(search, _)| search).collect();
+    let group = scans.len().div_ceil(rayon::current_num_threads()).clamp(1, SHARE);
+    let tile = TILE / (snapshot.width().words() * size_of::<u64>());
+    scans.par_chunks_mut(group).for_each(|group| {
+        let Span { end, .. } = snapshot.sealed.span();
+        for start in (0..end).step_by(tile) {
+            let tile = Span { start, end: end.min(start + tile as u32) };
+            group.iter_mut().for_each(|search| search.sweep(tile));
+        }
+        group.iter_mut().for_each(|search| search.scanned());
+    });
+    let end = |(search, plan): (Search<'a>, Option<Plan>)| search.end(plan.unwrap_or(Plan::Scan));
+    searches.into_par_iter().map(end).collect()
+}
+
+/// Finds the whole ball of `radius` bits around a code, whatever the plan.
+pub(super) fn within(snapshot: &Snapshot, code: &[u64], radius: u32) -> Vec<Neighbour> {
+    let zero = Code::zero(snapshot.width());
+    let mut search = Search::new(snapshot, code, &Query::within(&zero, radius));
+    let plan = search.begin(Plan::Auto).unwrap_or_else(|| search.scan());
+    search.end(plan).neighbours
 }
 
 /// One search on its way.
@@ -57,6 +93,8 @@ struct Search<'a> {
     regions: Vec<Found>,
     clusters: Vec<Found>,
     expired: bool,
+    /// Where a scan begins.
+    home: u32,
     radius: u32,
     probes: u64,
     compared: u64,
@@ -64,22 +102,24 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(snapshot: &'a Snapshot, query: &Query<'a>) -> Self {
+    /// Looks for the neighbours of `code` in the way of `query`.
+    fn new(snapshot: &'a Snapshot, code: &'a [u64], query: &Query<'a>) -> Self {
         let width = snapshot.width().bits() as u32;
         let radius = query.radius.unwrap_or(width).min(width);
         Self {
             snapshot,
             kernel: snapshot.kernel,
             sealed: &snapshot.sealed,
-            query: query.code.words(),
+            query: code,
             limit: query.limit,
             only: query.only,
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
-            found: Vec::new(),
-            regions: Vec::new(),
-            clusters: Vec::new(),
+            found: Vec::with_capacity(BATCH),
+            regions: Vec::with_capacity(BATCH),
+            clusters: Vec::with_capacity(BATCH),
             expired: false,
+            home: 0,
             radius: 0,
             probes: 0,
             compared: 0,
@@ -87,29 +127,60 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Searches everything by a plan, and says which of the two it was.
-    fn run(&mut self, plan: Plan) -> Plan {
+    /// Searches the sealed part by a plan; says which it was, or none where it is to be scanned.
+    fn begin(&mut self, plan: Plan) -> Option<Plan> {
+        // Nothing is asked for where the limit is 0, so nothing is looked at.
+        if self.limit == 0 || self.sealed.span().is_empty() {
+            return Some(if plan == Plan::Scan { Plan::Scan } else { Plan::Probe });
+        }
         if let Some(only) = self.only.filter(|only| plan != Plan::Probe && self.is_short(only)) {
             self.list(only);
-            self.scan_delta();
-            return Plan::Scan;
+            return Some(Plan::Scan);
         }
         let home = self.sealed.centres().place(self.kernel, self.query, &mut self.found);
         self.found.clear();
-        let probed = plan != Plan::Scan && self.probe(home, plan == Plan::Probe);
-        if !probed {
-            self.scan(home);
+        self.home = self.sealed.cluster_start(home.cluster);
+        self.look_at_home(home);
+        if plan != Plan::Scan && self.probe(home, plan == Plan::Probe) {
+            return Some(Plan::Probe);
         }
-        self.scan_delta();
-        if probed { Plan::Probe } else { Plan::Scan }
+        self.nearest.restart();
+        None
+    }
+
+    /// Searches the recent rows, and gives what was found.
+    fn end(mut self, plan: Plan) -> Answer {
+        if self.limit > 0 {
+            self.scan_delta();
+        }
+        Answer {
+            complete: !self.expired,
+            stats: Stats {
+                plan,
+                kernel: self.kernel.name(),
+                radius: self.radius,
+                probes: self.probes,
+                compared: self.compared,
+                listed: self.listed,
+            },
+            neighbours: self.nearest.into_sorted(),
+        }
+    }
+
+    /// Looks into the query's own cluster, which should bring the radius down to little more than
+    /// it will be in the end.
+    fn look_at_home(&mut self, home: Place) {
+        self.clusters.clear();
+        self.clusters.push(Found { row: home.cluster, distance: home.ring });
+        self.visit();
     }
 
     /// Whether to go through the records of a subset costs less than to scan and look up what is
     /// near.
     fn is_short(&self, only: &Numbers) -> bool {
-        let (codes, records) = (self.sealed.span().len(), self.sealed.len());
+        let records = self.sealed.len();
         let share = only.len() as f64 / records as f64;
-        let scan = cost::scan(self.kernel, codes, self.query.len())
+        let scan = cost::scan(self.kernel, self.sealed.codes().len())
             + cost::look_up(records, share.clamp(f64::MIN_POSITIVE, 1.0), self.limit);
         cost::list(only.len()) < scan
     }
@@ -154,33 +225,31 @@ impl<'a> Search<'a> {
     ///
     /// It begins with the query's own cluster and goes on from there, round the end: the sooner
     /// near codes are found, the smaller the radius for the rest.
-    fn scan(&mut self, home: Place) {
-        self.nearest.restart();
+    fn scan(&mut self) -> Plan {
         let Span { start, end } = self.sealed.span();
-        let home = self.sealed.cluster_start(home.cluster);
-        self.sweep(Span { start: home, end });
-        self.sweep(Span { start, end: home });
+        self.sweep(Span { start: self.home, end });
+        self.sweep(Span { start, end: self.home });
+        self.scanned();
+        Plan::Scan
+    }
+
+    /// Notes that every sealed code was compared.
+    fn scanned(&mut self) {
         if !self.expired {
             self.radius = self.snapshot.width().bits() as u32;
         }
     }
 
-    /// Looks into the clusters that can hold something near.
+    /// Looks into the clusters, apart from the query's own, that can hold something near.
     ///
-    /// The query's own cluster comes first: it should bring the radius down to little more than it
-    /// will be in the end. Then come the clusters within half of the radius, to bring it down
-    /// further where it is still large, and then all the others within it.
+    /// First into those within half of the radius, to bring it down where it is still large, and
+    /// then into all the others within it.
     ///
     /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
     fn probe(&mut self, home: Place, forced: bool) -> bool {
         let codes = self.sealed.span().len();
-        let scan = cost::scan(self.kernel, codes, self.query.len());
+        let scan = cost::scan(self.kernel, self.sealed.codes().len());
         let budget = |share: f64| if forced { f64::INFINITY } else { share * scan };
-        if codes > 0 {
-            self.clusters.clear();
-            self.clusters.push(Found { row: home.cluster, distance: home.ring });
-            self.visit();
-        }
         // All codes equal to the query's are in its own cluster.
         let mut radius = self.nearest.radius();
         let mut done = None;
@@ -213,17 +282,22 @@ impl<'a> Search<'a> {
         self.clusters.clear();
         let all = Span { start: 0, end: reaches.0.len() as u32 };
         kernel.reached(centres.regions(), self.query, reaches.0, all, radius, &mut self.regions);
-        let (mut counted, mut codes) = (0, 0);
-        for region in &self.regions {
-            let span = centres.clusters(region.row);
-            let clusters = &mut self.clusters;
-            kernel.reached(centres.codes(), self.query, reaches.1, span, radius, clusters);
-            if budget.is_finite() {
+        let (mut counted, mut words) = (0, 0);
+        // Neighbouring regions are gone through in one go.
+        for regions in self.regions.chunk_by(|a, b| a.row + 1 == b.row) {
+            let (first, last) = (regions[0].row, regions[regions.len() - 1].row);
+            let span = Span { end: centres.clusters(last).end, ..centres.clusters(first) };
+            for span in pieces(span) {
+                let clusters = &mut self.clusters;
+                kernel.reached(centres.codes(), self.query, reaches.1, span, radius, clusters);
+                if budget.is_infinite() {
+                    continue;
+                }
                 for &Found { row, distance } in &clusters[counted..] {
-                    codes += sealed.rings(row, distance, self.nearest.radius()).len();
+                    words += sealed.rings(row, distance, radius).len() * self.query.len();
                 }
                 counted = clusters.len();
-                if cost::visit(kernel, counted, codes, self.query.len()) > budget {
+                if cost::visit(kernel, counted, words, sealed.codes().len()) > budget {
                     return false;
                 }
             }
@@ -330,4 +404,10 @@ impl<'a> Search<'a> {
         self.expired |= self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         self.expired
     }
+}
+
+/// The pieces of a long span, one after the other.
+fn pieces(span: Span) -> impl Iterator<Item = Span> {
+    let starts = (span.start..span.end).step_by(PIECE as usize);
+    starts.map(move |start| Span { start, end: span.end.min(start + PIECE) })
 }

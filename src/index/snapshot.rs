@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::delta::Delta;
 use super::kernel::Kernel;
+use super::pairs::Pairs;
 use super::query::{Answer, Query};
 use super::sealed::Sealed;
 use super::search;
@@ -73,6 +74,27 @@ impl Snapshot {
         search::search(self, query)
     }
 
+    /// Finds the neighbours of many codes, on all cores: the answers of `search`, one for each
+    /// query. What would have to scan does so together, which is faster by far where the codes are
+    /// larger than the caches.
+    ///
+    /// # Panics
+    /// Where a query's code has another width.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
+        let fits = |query: &Query<'_>| query.code.width() == self.width();
+        assert!(queries.iter().all(fits), "codes of two widths have no distance");
+        search::search_batch(self, queries)
+    }
+
+    /// All pairs of records whose codes are at most `radius` bits apart, each once.
+    ///
+    /// They come by the number of the older record, then by distance, then by the number of the
+    /// newer one. They are found as they are asked for, some thousand records at a time, on all
+    /// cores, so few are in memory at once however many there are.
+    pub fn pairs(&self, radius: u32) -> Pairs<'_> {
+        Pairs::new(self, radius)
+    }
+
     /// The number of each record and the words of its code, in no order that means anything.
     pub fn rows(&self) -> impl Iterator<Item = (u64, &[u64])> {
         let sealed = self.sealed.iter().flat_map(move |(code, ages)| {
@@ -124,6 +146,13 @@ impl Snapshot {
         }
     }
 
+    /// The number of each record and the words of its code, oldest first.
+    pub(super) fn by_number(&self) -> impl Iterator<Item = (u64, &[u64])> {
+        let sealed = self.sealed.by_age().filter(|&(age, _)| !self.dead.contains(age as usize));
+        let sealed = sealed.map(|(age, code)| (self.sealed.number(age), code));
+        sealed.chain(self.delta.live_from(0))
+    }
+
     /// Applies one group: what is added may be removed in the same group.
     pub(super) fn apply(&mut self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
         self.delta.append(numbers, codes.as_words());
@@ -140,12 +169,9 @@ impl Snapshot {
 
     /// The same records, all of them sealed.
     pub(super) fn folded(&self) -> Self {
-        let sealed = self.sealed.by_age().filter(|&(age, _)| !self.dead.contains(age as usize));
-        let sealed = sealed.map(|(age, code)| (self.sealed.number(age), code));
-
         let mut numbers = Vec::with_capacity(self.len());
         let mut words = Vec::with_capacity(self.len() * self.width().words());
-        for (number, code) in sealed.chain(self.delta.live_from(0)) {
+        for (number, code) in self.by_number() {
             numbers.push(number);
             words.extend_from_slice(code);
         }

@@ -5,10 +5,13 @@ mod cli;
 mod code;
 mod collection;
 mod duplicates;
+mod damage;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
 mod house;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod kill;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 mod rescoring;

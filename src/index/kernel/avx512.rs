@@ -78,12 +78,17 @@ impl Query {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn new(query: &[u64]) -> Self {
-        let mut words = [0; 16];
-        match query.len() {
-            1 | 2 | 4 => words.iter_mut().zip(query.iter().cycle()).for_each(|(w, &q)| *w = q),
-            len => words[..len].copy_from_slice(query),
-        }
-        Self { words: query.len(), parts: [load(&words), load(&words[8..])] }
+        let repeated = match *query {
+            [a] => [a; 8],
+            [a, b] => [a, b, a, b, a, b, a, b],
+            [a, b, c, d] => [a, b, c, d, a, b, c, d],
+            _ => {
+                let (low, high) = query.split_at(query.len().min(8));
+                return Self { words: query.len(), parts: [load(low), load(high)] };
+            }
+        };
+        let part = load(&repeated);
+        Self { words: query.len(), parts: [part, part] }
     }
 }
 
@@ -152,11 +157,30 @@ fn row_by_row<const W: usize>(
     found: &mut Vec<Found>,
 ) {
     let words = if W == ANY { query.words } else { W };
-    let radius = _mm512_set1_epi64(i64::from(radius));
-    let groups = rows(codes, words, span).chunks(GROUP * words);
-    let reaches = reaches[span.start as usize..span.end as usize].chunks(GROUP);
-    for ((group, reaches), row) in groups.zip(reaches).zip((span.start..).step_by(GROUP)) {
-        let limit = _mm512_add_epi64(radius, widen(reaches));
+    let limit = _mm512_set1_epi64(i64::from(radius));
+    let mut row = span.start;
+    let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
+    let mut reaches = reaches[span.start as usize..span.end as usize].chunks_exact(BLOCK);
+    for (block, reaches) in (&mut blocks).zip(&mut reaches) {
+        // What is left of the distance behind the reach.
+        let mut least = limit;
+        let mut groups = [limit; BLOCK / GROUP];
+        for (i, distance) in groups.iter_mut().enumerate() {
+            *distance = distances::<W>(&block[i * GROUP * words..][..GROUP * words], query);
+            let gap = _mm512_sub_epi64(*distance, widen(&reaches[i * GROUP..][..GROUP]));
+            least = if i == 0 { gap } else { _mm512_min_epi64(least, gap) };
+        }
+        if _mm512_cmple_epi64_mask(least, limit) != 0 {
+            for (i, distance) in groups.into_iter().enumerate() {
+                let limit = _mm512_add_epi64(limit, widen(&reaches[i * GROUP..][..GROUP]));
+                keep(distance, GROUP, row + (i * GROUP) as u32, limit, found);
+            }
+        }
+        row += BLOCK as u32;
+    }
+    let rest = blocks.remainder().chunks(GROUP * words).zip(reaches.remainder().chunks(GROUP));
+    for ((group, reaches), row) in rest.zip((row..).step_by(GROUP)) {
+        let limit = _mm512_add_epi64(limit, widen(reaches));
         keep(distances::<W>(group, query), reaches.len(), row, limit, found);
     }
 }
