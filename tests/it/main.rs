@@ -4,8 +4,8 @@
 mod cli;
 mod code;
 mod collection;
-mod duplicates;
 mod damage;
+mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
