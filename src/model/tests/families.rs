@@ -407,3 +407,36 @@ fn families_compose() {
     let epochs = &model.info().report.epochs;
     assert!(epochs[19].loss < epochs[0].loss);
 }
+
+#[test]
+fn every_family_learns_from_poor_rows_what_there_is() {
+    let one_column = Inputs::Vectors(Matrix::new(30, 1, (0..30).map(|i| i as f32).collect()));
+    let constant = Inputs::Vectors(Matrix::new(30, 3, [1.0, 2.0, 3.0].repeat(30)));
+    let zeros = Inputs::Vectors(Matrix::zeros(2, 4));
+    let plain = TrainOptions { loss: Loss::Squared, epochs: Some(3), ..plain() };
+    let sparsity = |how| TrainOptions { sparsity: Some(how), ..plain.clone() };
+    let corruption = |how| TrainOptions { corruption: Some(how), ..plain.clone() };
+    let hidden = TrainOptions { hidden: vec![4], activation: Activation::Sigmoid, ..plain.clone() };
+    let families = [
+        sparsity(Sparsity::Kl { weight: 1.0, target: 0.05 }),
+        TrainOptions { binarize: Binarize::Round, ..sparsity(Sparsity::Top(3)) },
+        corruption(Corruption::Masking(0.99)),
+        corruption(Corruption::SaltAndPepper(0.5)),
+        TrainOptions { contraction: 1.0, ..hidden.clone() },
+        TrainOptions { pretraining: Some(Pretraining::default()), ..hidden.clone() },
+        TrainOptions { dropout: 0.9, ..hidden },
+        TrainOptions { binarize: Binarize::Gaussian, prior: 1.0, ..plain.clone() },
+        TrainOptions { procedure: Procedure::Recirculation, ..plain.clone() },
+    ];
+    for inputs in [one_column, constant, zeros] {
+        for options in &families {
+            let model = learn(&inputs, options).unwrap();
+            let codes = model.encode(&inputs).unwrap();
+            assert_eq!(codes.len(), inputs.len());
+            let Decoded::Vectors(back) = model.decode(&codes).unwrap() else { unreachable!() };
+            assert!(back.values().iter().all(|x| x.is_finite()));
+            assert!(model.score(&inputs).unwrap().iter().all(|score| score.is_finite()));
+            assert!(model.sample(2, 1, 0).is_ok());
+        }
+    }
+}
