@@ -4,7 +4,7 @@ use nalgebra::DMatrix;
 
 use super::*;
 use crate::model::corrupt::corrupt;
-use crate::model::options::{ColumnLoss, Corruption, Pretraining, Procedure, Sparsity};
+use crate::model::options::{ColumnLoss, Corruption, Pretraining, Procedure, Similarity, Sparsity};
 use crate::numeric::Components;
 
 /// A shallow autoencoder of pixels, 24 units.
@@ -439,4 +439,33 @@ fn every_family_learns_from_poor_rows_what_there_is() {
             assert!(model.sample(2, 1, 0).is_ok());
         }
     }
+}
+
+#[test]
+fn a_start_that_finds_more_neighbours_is_kept_and_similarity_finds_more_than_it() {
+    let inputs = digits(0..1400);
+    let Inputs::Images(images) = &inputs else { unreachable!() };
+    let pixels = images.pixels.iter().map(|&byte| f32::from(byte)).collect();
+    let inputs = Inputs::Vectors(Matrix::new(1400, 64, pixels));
+    let itq = TrainOptions {
+        bits: Width::new(64).unwrap(),
+        epochs: Some(8),
+        validation: 0.2,
+        ..TrainOptions::preset(Preset::Vector)
+    };
+    // A rate that tears the start apart.
+    let torn = TrainOptions { learning_rate: 1.0, similarity: None, ..itq.clone() };
+    let model = learn(&inputs, &torn).unwrap();
+    let report = &model.info().report;
+    let start = report.start_recall.unwrap();
+    assert!(report.epochs.iter().all(|epoch| epoch.recall.unwrap() < start), "{report:?}");
+    assert_eq!(report.best_epoch, 0);
+
+    let similarity = Some(Similarity { weight: 1.0, temperature: 0.05 });
+    let options = TrainOptions { similarity, neighbours: None, epochs: Some(20), ..itq };
+    let model = learn(&inputs, &options).unwrap();
+    let report = &model.info().report;
+    let last = report.epochs[19].recall.unwrap();
+    assert_eq!((report.start_recall, report.best_epoch), (Some(start), 20));
+    assert!(last > start + 0.01, "{start} to {last}");
 }
