@@ -61,7 +61,7 @@ pub struct Network {
     /// Smaller looks harder at the nearest wrong pairs
     #[arg(long, value_name = "X")]
     temperature: Option<f64>,
-    /// Weight of keeping the order of exact neighbours; 0 does not look at it
+    /// Weight of keeping the order of exact neighbours, for 128 bits; 0 does not look at it
     #[arg(long, value_name = "X")]
     similarity: Option<f64>,
     /// Smaller looks only at the nearest rows
@@ -216,6 +216,7 @@ impl Network {
         if self.neighbours == Some(0) {
             // Then the reconstruction is all there is to learn from.
             options.neighbours = None;
+            options.similarity = None;
             options.reconstruction = 1.0;
         }
         if let Some(neighbours) = &mut options.neighbours {

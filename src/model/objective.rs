@@ -128,7 +128,8 @@ impl<'a> Objective<'a> {
         }
         if let (Some(how), Features::Dense(rows)) = (options.similarity, &clean) {
             let loss = similarity::<f32>(&encoded.code, rows, how.temperature)?;
-            terms.push(loss.affine(how.weight, 0.0)?);
+            let width = options.bits.bits() as f64 / 128.0;
+            terms.push(loss.affine(how.weight * width * width, 0.0)?);
         }
         self.add_penalties(&mut terms, network, &x, &encoded, look)?;
         let mut terms = terms.into_iter();

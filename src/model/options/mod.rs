@@ -192,10 +192,10 @@ impl TrainOptions {
             },
             Preset::Vector => Self {
                 start_from_itq: true,
-                // A cooler softmax looks at the nearest rows: labels of neighbours and recall of exact
-                // neighbours both gain over PCA and ITQ, where 0.5 gains more of the first and
-                // loses of the second.
+                // A cooler softmax looks at the nearest rows. Contrast alone gains in labels of
+                // neighbours and loses of the exact ones; similarity, the other way round.
                 neighbours: Some(NeighbourOptions { count: 10, temperature: 0.2, ..neighbours }),
+                similarity: Some(Similarity { weight: 1.0, temperature: 0.03 }),
                 learning_rate: 1e-3,
                 features: FeatureOptions {
                     // The numbers of an embedding are of one scale; theirs is part of the cosine.

@@ -462,7 +462,8 @@ fn a_start_that_finds_more_neighbours_is_kept_and_similarity_finds_more_than_it(
     assert_eq!(report.best_epoch, 0);
 
     let similarity = Some(Similarity { weight: 1.0, temperature: 0.05 });
-    let options = TrainOptions { similarity, neighbours: None, epochs: Some(20), ..itq };
+    let options =
+        TrainOptions { similarity, neighbours: None, reconstruction: 0.0, epochs: Some(20), ..itq };
     let model = learn(&inputs, &options).unwrap();
     let report = &model.info().report;
     let last = report.epochs[19].recall.unwrap();
