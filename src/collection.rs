@@ -4,8 +4,11 @@
 //! index shows it, the caller is told. A search goes up: the query becomes a code, the index
 //! finds record numbers, the store turns numbers into ids and payloads.
 
+mod diversity;
 mod fields;
+mod group;
 mod matching;
+mod rescore;
 mod search;
 mod selection;
 mod settings;
@@ -18,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::fields::Fields;
 pub(crate) use self::settings::Settings;
-pub use self::settings::{CollectionSettings, KeepVectors};
+pub use self::settings::{CollectionSettings, KeepVectors, Metric};
 use crate::code::{Code, Codes, Width};
 use crate::encoder::{Encoder, EncoderInfo};
 use crate::error::{Error, Result};
@@ -49,6 +52,8 @@ pub struct CollectionInfo {
     pub keep_text: bool,
     /// Whether vectors are kept.
     pub keep_vectors: KeepVectors,
+    /// How kept vectors are compared.
+    pub metric: Metric,
     /// Records in it.
     pub records: u64,
     /// When it was created, in seconds since 1970.
@@ -253,6 +258,7 @@ impl Collection {
             encoder: settings.encoder.clone(),
             keep_text: settings.keep_text,
             keep_vectors: settings.keep_vectors,
+            metric: settings.metric,
             records: self.inner.store.len(),
             created: settings.created,
             index_fields: self.inner.fields.info(),

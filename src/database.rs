@@ -405,8 +405,9 @@ fn is_new(dir: &Path) -> Result<bool> {
     if store::exists(&dir.join("FORMAT"))? {
         return Ok(false);
     }
-    // A crash between the two first steps leaves a lock alone.
-    let stranger = store::list(dir)?.into_iter().find(|path| !path.ends_with("LOCK"));
+    // A crash between the first steps leaves a lock, and a FORMAT that did not get its name yet.
+    let ours = |path: &PathBuf| path.ends_with("LOCK") || path.ends_with("FORMAT.new");
+    let stranger = store::list(dir)?.into_iter().find(|path| !ours(path));
     match stranger.as_deref().and_then(Path::file_name) {
         None => Ok(true),
         Some(stranger) => Err(Error::invalid(

@@ -142,6 +142,23 @@ impl Encoder {
         Ok(codes.into_iter().flatten().collect())
     }
 
+    /// The values that the code of `source` is made from: a bit is 1 where its value is above 0.
+    ///
+    /// # Errors
+    /// A source that does not fit, or one that is a code: it was made from no values.
+    pub(crate) fn values(&self, source: &Source) -> Result<Vec<f32>> {
+        self.check(source)?;
+        let inputs = gather(&[source]);
+        let values = match (self, source) {
+            (_, Source::Code(_)) | (Self::Codes(_), _) => {
+                return Err(Error::invalid("code", "expected a source, got a code"));
+            }
+            (Self::Model(model), _) => model.logits(&inputs)?,
+            (Self::Hyperplanes(hyperplanes), _) => hyperplanes.products(&inputs)?,
+        };
+        Ok(values.values().to_vec())
+    }
+
     /// An error where the encoder cannot take `source`.
     pub(crate) fn check(&self, source: &Source) -> Result<()> {
         let got = match source {

@@ -91,7 +91,7 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Page, Sizes,
+    Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page, Sizes,
     Upserted,
 };
 pub use database::Database;
@@ -100,5 +100,5 @@ pub use error::{Error, Result};
 pub use filter::Filter;
 pub use index::Plan;
 pub use input::{Features, Image, Images, InputKind, Inputs, Matrix, Sparse};
-pub use record::{Hit, NewRecord, Payload, Record, RecordId, Source};
-pub use search::{Answer, Query, Search, SearchStats};
+pub use record::{NewRecord, Payload, Record, RecordId, Source};
+pub use search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, RescoreBy, Search, SearchStats};

@@ -335,25 +335,3 @@ pub struct Record {
     /// The vector, where the collection keeps vectors.
     pub vector: Option<Vec<f32>>,
 }
-
-/// A record found by a search.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// let answer = notes.search(&nearbit::Search::text("rye bread").limit(1))?;
-/// let hit = &answer.hits[0];
-/// assert_eq!(hit.score, 1.0 - hit.distance as f32 / 64.0);
-/// assert_eq!(hit.payload.as_ref().unwrap().text("label").as_deref(), Some("food"));
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Debug)]
-pub struct Hit {
-    /// The record's id.
-    pub id: RecordId,
-    /// The Hamming distance from the query's code, in bits.
-    pub distance: u32,
-    /// How near, from 0 to 1: the share of bits that agree.
-    pub score: f32,
-    /// The record's payload, where it was asked for.
-    pub payload: Option<Payload>,
-}

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use nearbit::filter::Field;
 use nearbit::model::Model;
 use nearbit::{
-    CollectionInfo, CollectionSettings, Database, EncoderSpec, Error, InputKind, KeepVectors, Width,
+    CollectionInfo, CollectionSettings, Database, EncoderSpec, Error, InputKind, KeepVectors,
+    Metric, Width,
 };
 use serde_json::json;
 
@@ -62,6 +63,9 @@ pub struct Create {
     /// Keep vectors beside their codes
     #[arg(long, value_enum, default_value = "none", value_name = "none|f16|f32")]
     keep_vectors: Keep,
+    /// How kept vectors are compared
+    #[arg(long, value_enum, default_value = "cosine", value_name = "cosine|dot|l2")]
+    metric: Alike,
     /// Index this field of payloads, so that filters on it are fast: label, author.name; repeat it
     /// for several
     #[arg(long = "index-field", value_name = "FIELD", value_parser = field)]
@@ -124,6 +128,23 @@ enum Keep {
     F32,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Alike {
+    Cosine,
+    Dot,
+    L2,
+}
+
+impl From<Alike> for Metric {
+    fn from(alike: Alike) -> Self {
+        match alike {
+            Alike::Cosine => Self::Cosine,
+            Alike::Dot => Self::Dot,
+            Alike::L2 => Self::L2,
+        }
+    }
+}
+
 impl From<Keep> for KeepVectors {
     fn from(keep: Keep) -> Self {
         match keep {
@@ -177,6 +198,7 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
     let settings = CollectionSettings {
         keep_text: !args.no_text,
         keep_vectors: args.keep_vectors.into(),
+        metric: args.metric.into(),
         index_fields: args.index_fields,
         ..CollectionSettings::new(encoder)
     };
@@ -272,6 +294,11 @@ fn describe(info: &CollectionInfo) -> Fields {
         KeepVectors::F16 => "f16",
         KeepVectors::F32 => "f32",
     };
+    let metric = match info.metric {
+        Metric::Cosine => "cosine",
+        Metric::Dot => "dot",
+        Metric::L2 => "l2",
+    };
     let index_fields: Vec<String> =
         info.index_fields.iter().map(|indexed| indexed.field.to_string()).collect();
     Fields::new([
@@ -281,6 +308,7 @@ fn describe(info: &CollectionInfo) -> Fields {
         ("encoder", json!(info.encoder.to_string())),
         ("keep_text", json!(info.keep_text)),
         ("keep_vectors", json!(keep_vectors)),
+        ("metric", json!(metric)),
         ("created", json!(info.created)),
         ("index_fields", json!(index_fields)),
     ])

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, ValueEnum};
+use nearbit::filter::Field;
 use nearbit::formats::{BitOrder, Origin, Row, SourceKind, open};
 use nearbit::{
-    Answer, Code, Collection, Error, Filter, Hit, Payload, Plan, Query, RecordId, Search, Source,
+    Answer, Code, Collection, Diversity, Error, Filter, GroupBy, Hit, Payload, Plan, Query,
+    RecordId, Rescore, Search, Source,
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::console::{Console, Stream};
 use super::exit::{Exit, Failure};
@@ -59,6 +61,25 @@ pub struct Args {
     /// Only records that match, as in 'label == "space" and year >= 1990'
     #[arg(long, value_name = "EXPR", value_parser = parse_filter)]
     filter: Option<Filter>,
+    /// Look more closely at what is near by code: asymmetric compares what the query's code was
+    /// made from with stored codes, vector compares stored vectors
+    #[arg(long, value_enum, default_value = "none")]
+    rescore: Closer,
+    /// Look so closely at X times as many records as hits are wanted, 1 to 1000 [default: 4]
+    #[arg(long, value_name = "X")]
+    oversampling: Option<usize>,
+    /// Hits that differ from one another: 0 is nearness only, 1 difference only
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "group_by")]
+    diversity: Option<f32>,
+    /// Choose the hits that differ from the N nearest
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "diversity")]
+    candidates: usize,
+    /// The nearest of each value of a field of payloads; --limit counts values then
+    #[arg(long, value_name = "FIELD")]
+    group_by: Option<Field>,
+    /// Hits of each value
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "group_by")]
+    group_size: usize,
     /// How to go about it; the hits are the same
     #[arg(long, value_enum, default_value = "auto")]
     plan: Way,
@@ -76,6 +97,16 @@ pub struct Args {
     bit_order: Order,
     #[command(flatten)]
     reading: Reading,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Closer {
+    /// By code only
+    None,
+    /// By the values of the query's code
+    Asymmetric,
+    /// By vectors
+    Vector,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,6 +135,16 @@ impl Args {
             limit: self.limit,
             radius: self.radius,
             filter: self.filter.clone(),
+            rescore: match self.rescore {
+                Closer::None => None,
+                Closer::Asymmetric => Some(Rescore::asymmetric()),
+                Closer::Vector => Some(Rescore::vector()),
+            }
+            .map(|rescore| self.oversampling.map_or(rescore, |times| rescore.of(times))),
+            diversity: self
+                .diversity
+                .map(|weight| Diversity { weight, candidates: self.candidates }),
+            group_by: self.group_by.clone().map(|field| GroupBy { field, size: self.group_size }),
             plan: self.plan.into(),
             payload: !self.no_payload,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
@@ -119,6 +160,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         })?),
         None => None,
     };
+    if args.oversampling.is_some() && matches!(args.rescore, Closer::None) {
+        return Err(Failure::usage("--oversampling goes with --rescore asymmetric or vector"));
+    }
     let (_database, collection) = args.place.open()?;
     let mut answers = Answers {
         collection: &collection,
@@ -243,13 +287,18 @@ struct HitLine<'a> {
     distance: u32,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a Payload>,
 }
 
 impl<'a> HitLine<'a> {
     fn of(hit: &'a Hit) -> Self {
         let payload = hit.payload.as_ref().filter(|payload| !payload.is_empty());
-        Self { id: hit.id.as_str(), distance: hit.distance, score: hit.score, payload }
+        // A value is written as JSON.
+        let group =
+            hit.group.as_ref().and_then(|group| serde_json::from_str(&group.to_string()).ok());
+        Self { id: hit.id.as_str(), distance: hit.distance, score: hit.score, group, payload }
     }
 }
 
@@ -262,9 +311,11 @@ fn stats(answer: &Answer) -> Fields {
         ("probes", json!(stats.probes)),
         ("compared", json!(stats.compared)),
         ("tested", json!(stats.tested)),
+        ("rescored", json!(stats.rescored)),
         ("filtering_seconds", json!(stats.filtering.as_secs_f64())),
         ("encoding_seconds", json!(stats.encoding.as_secs_f64())),
         ("searching_seconds", json!(stats.searching.as_secs_f64())),
+        ("rescoring_seconds", json!(stats.rescoring.as_secs_f64())),
         ("reading_seconds", json!(stats.reading.as_secs_f64())),
     ])
 }

@@ -58,6 +58,12 @@ impl Fields {
         self.read().by_field.keys().cloned().collect()
     }
 
+    /// Whether a field is indexed, and every record in the index.
+    pub(super) fn is_complete(&self, field: &Field) -> bool {
+        let end = self.store.next_number();
+        self.read().by_field.get(field).is_some_and(|index| index.first_unseen(end).is_none())
+    }
+
     /// The fields, described.
     pub(super) fn info(&self) -> Vec<IndexedField> {
         let end = self.store.next_number();

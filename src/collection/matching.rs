@@ -33,6 +33,7 @@ impl Collection {
     /// The same, which gives up at a deadline.
     pub(crate) fn count_before(&self, filter: &Filter, deadline: Option<Instant>) -> Result<u64> {
         self.check_alive()?;
+        filter.check()?;
         let (bounds, ..) = self.bounds(filter)?;
         let live = self.inner.store.live(bounds.maybe.iter());
         let (sure, unsure): (Vec<u64>, Vec<u64>) =
@@ -76,6 +77,7 @@ impl Collection {
         deadline: Option<Instant>,
     ) -> Result<Page> {
         self.check_alive()?;
+        filter.check()?;
         let (mut bounds, ..) = self.bounds(filter)?;
         if let Some(after) = after {
             bounds.maybe.remove_range(0..after.saturating_add(1));

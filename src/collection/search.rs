@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::Collection;
+use super::group::Group;
+use super::rescore::{Candidate, Prepared};
 use super::selection::{READS_PER_LOOK, Selection, check_deadline};
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::filter::Filter;
-use crate::index;
-use crate::record::{Hit, Record};
-use crate::search::{Answer, Query, Search, SearchStats};
+use crate::filter::{Filter, Value};
+use crate::index::{self, Plan};
+use crate::record::Record;
+use crate::search::{Answer, Diversity, GroupBy, Hit, Rescore, Search, SearchStats};
 
 impl Collection {
     /// Finds the nearest records.
@@ -40,6 +42,7 @@ impl Collection {
     /// A query that the encoder does not take, an id that is not there, a deadline that passed.
     pub fn search(&self, search: &Search) -> Result<Answer> {
         self.check_alive()?;
+        check(search)?;
         let start = Instant::now();
         let selection = self.select(search.filter.as_ref(), search.deadline)?;
         let filtering = start.elapsed();
@@ -68,6 +71,7 @@ impl Collection {
         let mut selections: Vec<(Option<&Filter>, Selection, Duration)> = Vec::new();
         let mut of_search = Vec::with_capacity(searches.len());
         for (i, search) in searches.iter().enumerate() {
+            check(search).map_err(place(i))?;
             let filter = search.filter.as_ref();
             let known = selections.iter().rposition(|(known, ..)| *known == filter);
             of_search.push(match known {
@@ -108,85 +112,163 @@ impl Collection {
     pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
         self.check_alive()?;
         let found = self.inner.store.within(code, radius, limit)?;
-        let hit = |(number, distance)| Ok(self.hit(self.record(number)?, distance, true));
-        found.into_iter().map(hit).collect()
+        let bits = self.width().bits() as f32;
+        let candidate = |(number, distance)| {
+            let score = 1.0 - distance as f32 / bits;
+            (None, Candidate { number, distance, score, record: None })
+        };
+        self.hits(found.into_iter().map(candidate), &Search::code(code.clone()))
     }
 
     /// Searches among records that were selected; `filtering` is left to the caller.
     fn search_among(&self, selection: &Selection, search: &Search) -> Result<Answer> {
         let start = Instant::now();
-        let (code, itself) = self.query_code(&search.query)?;
+        let prepared = self.prepare(search)?;
         let encoded = Instant::now();
+        let mut stats = SearchStats { encoding: encoded - start, ..SearchStats::none() };
+        let hits = match &search.group_by {
+            Some(by) => {
+                let grouped = self.group(selection, &prepared, search, by)?;
+                stats.found(&grouped.stats, grouped.tested);
+                stats.searching = encoded.elapsed();
+                let hits = grouped.groups.into_iter().flat_map(|Group { value, candidates }| {
+                    candidates.into_iter().map(move |candidate| (Some(value.clone()), candidate))
+                });
+                self.hits(hits, search)?
+            }
+            None => {
+                let candidates = self.nearest(selection, &prepared, search, &mut stats)?;
+                self.hits(candidates.into_iter().map(|candidate| (None, candidate)), search)?
+            }
+        };
+        stats.reading = encoded.elapsed() - stats.searching - stats.rescoring;
+        Ok(Answer { hits, complete: true, stats })
+    }
+
+    /// The nearest records, in their final order.
+    fn nearest(
+        &self,
+        selection: &Selection,
+        prepared: &Prepared,
+        search: &Search,
+        stats: &mut SearchStats,
+    ) -> Result<Vec<Candidate>> {
+        let start = Instant::now();
+        let chosen_from = search.diversity.map_or(search.limit, |d| d.candidates.max(search.limit));
+        let oversampling = search.rescore.map_or(1, |rescore| rescore.oversampling);
+        let wanted = chosen_from.saturating_mul(oversampling);
         let query = index::Query {
             // One more, where the record that was asked about will be taken out again.
-            limit: search.limit.saturating_add(usize::from(itself.is_some())),
+            limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
             radius: search.radius,
             plan: search.plan,
             deadline: search.deadline,
-            ..index::Query::nearest(&code, 0)
+            ..index::Query::nearest(&prepared.code, 0)
         };
         let found = selection.nearest(&self.inner.store, query)?;
-        let searched = Instant::now();
-        let neighbours = found.neighbours.iter().filter(|n| Some(n.number) != itself);
+        stats.found(&found.stats, found.tested);
+        stats.searching = start.elapsed();
+        let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
+        let (scorer, snapshot) = (&prepared.scorer, &selection.snapshot);
+        let mut candidates = self.score(scorer, snapshot, others.take(wanted), search)?;
+        if search.rescore.is_some() || search.diversity.is_some() {
+            stats.rescored = candidates.len() as u64;
+        }
+        if let Some(diversity) = search.diversity {
+            candidates.truncate(chosen_from);
+            candidates =
+                self.diversify(candidates, search.limit, diversity.weight, scorer, snapshot)?;
+        }
+        candidates.truncate(search.limit);
+        stats.rescoring = start.elapsed() - stats.searching;
+        Ok(candidates)
+    }
+
+    /// Candidates as hits.
+    fn hits(
+        &self,
+        candidates: impl Iterator<Item = (Option<Value>, Candidate)>,
+        search: &Search,
+    ) -> Result<Vec<Hit>> {
         let mut hits = Vec::new();
-        for (i, neighbour) in neighbours.take(search.limit).enumerate() {
+        for (i, (group, candidate)) in candidates.enumerate() {
             if i % READS_PER_LOOK == 0 {
                 check_deadline(search.deadline)?;
             }
-            let record = self.record(neighbour.number)?;
-            hits.push(self.hit(record, neighbour.distance, search.payload));
+            let Candidate { number, distance, score, record } = candidate;
+            let record = record.map_or_else(|| self.record(number), Ok)?;
+            let payload = search.payload.then_some(record.payload);
+            hits.push(Hit { id: record.id, distance, score, group, payload });
         }
-        Ok(Answer {
-            hits,
-            complete: true,
-            stats: SearchStats {
-                plan: found.stats.plan,
-                kernel: found.stats.kernel,
-                radius: found.stats.radius,
-                probes: found.stats.probes,
-                compared: found.stats.compared,
-                tested: found.tested,
-                filtering: Duration::ZERO,
-                encoding: encoded - start,
-                searching: searched - encoded,
-                reading: searched.elapsed(),
-            },
-        })
-    }
-
-    /// The query's code; and the record's number where the query is a stored record.
-    fn query_code(&self, query: &Query) -> Result<(Code, Option<u64>)> {
-        match query {
-            Query::Source(source) => {
-                self.encode_one(source).map(|code| (code, None)).map_err(|e| e.within("query."))
-            }
-            Query::Id(id) => {
-                let (number, record) = self.inner.store.get(id)?.ok_or_else(|| {
-                    Error::not_found("record", id.as_str(), "ask for an id that was stored")
-                })?;
-                let code = record.code.ok_or_else(|| {
-                    Error::invalid("query.id", format!("record {id} was stored without a source"))
-                })?;
-                Ok((code, Some(number)))
-            }
-        }
+        Ok(hits)
     }
 
     /// The record of a number that was found.
-    fn record(&self, number: u64) -> Result<Record> {
+    pub(super) fn record(&self, number: u64) -> Result<Record> {
         self.inner.store.read(number)?.ok_or_else(|| {
             let message = format!("the index has record number {number}, the store has not");
             Error::damaged(self.name(), None, message)
         })
     }
+}
 
-    fn hit(&self, record: Record, distance: u32, payload: bool) -> Hit {
-        let bits = self.width().bits() as f32;
-        Hit {
-            id: record.id,
-            distance,
-            score: 1.0 - distance as f32 / bits,
-            payload: payload.then_some(record.payload),
+/// An error where a search asks for what does not go, or not together.
+fn check(search: &Search) -> Result<()> {
+    if let Some(filter) = &search.filter {
+        filter.check()?;
+    }
+    let most = Rescore::MAX_OVERSAMPLING;
+    match search.rescore {
+        Some(Rescore { oversampling, .. }) if !(1..=most).contains(&oversampling) => {
+            let message = format!("expected 1 to {most}, got {oversampling}");
+            return Err(Error::invalid("rescore.oversampling", message));
         }
+        _ => {}
+    }
+    match search.diversity {
+        Some(Diversity { weight, .. }) if !(0.0..=1.0).contains(&weight) => {
+            let message = format!("expected 0 to 1, got {weight}");
+            return Err(Error::invalid("diversity.weight", message));
+        }
+        _ => {}
+    }
+    match &search.group_by {
+        Some(GroupBy { size: 0, .. }) => {
+            Err(Error::invalid("group_by.size", "expected 1 or more, got 0"))
+        }
+        Some(_) if search.rescore.is_some() || search.diversity.is_some() => Err(Error::invalid(
+            "group_by",
+            "expected a search without rescoring and diversity: groups are formed by distance",
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl SearchStats {
+    fn none() -> Self {
+        Self {
+            plan: Plan::Auto,
+            kernel: "",
+            radius: 0,
+            probes: 0,
+            compared: 0,
+            tested: 0,
+            rescored: 0,
+            filtering: Duration::ZERO,
+            encoding: Duration::ZERO,
+            searching: Duration::ZERO,
+            rescoring: Duration::ZERO,
+            reading: Duration::ZERO,
+        }
+    }
+
+    /// Notes what the index says of its search.
+    fn found(&mut self, stats: &index::Stats, tested: u64) {
+        self.plan = stats.plan;
+        self.kernel = stats.kernel;
+        self.radius = stats.radius;
+        self.probes = stats.probes;
+        self.compared = stats.compared;
+        self.tested = tested;
     }
 }

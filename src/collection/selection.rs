@@ -97,7 +97,6 @@ impl Collection {
     /// What the indexes of fields can say of a filter; the number that the next record gets; and a
     /// state of the index whose records they know of.
     pub(super) fn bounds(&self, filter: &Filter) -> Result<(Bounds, u64, Arc<Snapshot>)> {
-        filter.check()?;
         let names = filter.ids();
         loop {
             let ids = self.numbers_of(&names)?;

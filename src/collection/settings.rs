@@ -29,6 +29,8 @@ pub struct CollectionSettings {
     pub keep_text: bool,
     /// Whether vectors are kept beside their codes, and how.
     pub keep_vectors: KeepVectors,
+    /// How kept vectors are compared.
+    pub metric: Metric,
     /// The fields of payloads that are indexed, so that filters on them read no payload.
     pub index_fields: Vec<Field>,
 }
@@ -48,8 +50,40 @@ impl CollectionSettings {
     /// # Ok::<(), nearbit::Error>(())
     /// ```
     pub fn new(encoder: EncoderSpec) -> Self {
-        Self { encoder, keep_text: true, keep_vectors: KeepVectors::None, index_fields: Vec::new() }
+        Self {
+            encoder,
+            keep_text: true,
+            keep_vectors: KeepVectors::None,
+            metric: Metric::Cosine,
+            index_fields: Vec::new(),
+        }
     }
+}
+
+/// How alike two vectors are: more is nearer.
+///
+/// ```
+/// use nearbit::{CollectionSettings, EncoderSpec, InputKind, KeepVectors, Metric, Width};
+///
+/// let input = InputKind::Vector { dim: 384 };
+/// let encoder = EncoderSpec::Hyperplanes { input, width: Width::new(128)?, seed: 0 };
+/// let settings = CollectionSettings {
+///     keep_vectors: KeepVectors::F16,
+///     metric: Metric::L2,
+///     ..CollectionSettings::new(encoder)
+/// };
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The cosine of the angle between them, -1 to 1; 0 where one of them is all zeros.
+    #[default]
+    Cosine,
+    /// Their scalar product.
+    Dot,
+    /// The negative of their Euclidean distance.
+    L2,
 }
 
 /// Whether a collection keeps vectors beside their codes.
@@ -99,6 +133,9 @@ pub(crate) struct Settings {
     pub(crate) keep_text: bool,
     pub(crate) keep_vectors: KeepVectors,
     pub(crate) created: u64,
+    /// Collections of version 0.1.0 have none.
+    #[serde(default)]
+    pub(crate) metric: Metric,
     /// The names of each indexed field; collections of version 0.1.0 have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) index_fields: Vec<Vec<String>>,
@@ -112,6 +149,7 @@ impl Settings {
             keep_text: settings.keep_text,
             keep_vectors: settings.keep_vectors,
             created: now.as_secs(),
+            metric: settings.metric,
             index_fields: Self::names(&settings.index_fields),
         }
     }

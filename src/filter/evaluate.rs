@@ -21,6 +21,11 @@ impl Filter {
 }
 
 impl Field {
+    /// The value that `payload` has at this place, where it is a single one.
+    pub(crate) fn value_of(&self, payload: &Payload) -> Option<Value> {
+        Value::of(self.of(payload)?)
+    }
+
     /// What `payload` has at this place.
     pub(super) fn of<'a>(&self, payload: &'a Payload) -> Option<&'a Json> {
         let (first, rest) = self.0.split_first()?;

@@ -53,7 +53,7 @@ use std::str::FromStr;
 pub(crate) use bounds::{Bounds, Known};
 pub use date::Date;
 pub(crate) use fields::{Content, FieldIndex};
-pub use value::{Point, Value};
+pub use value::{Point, Value, View};
 
 use crate::error::{Error, Result};
 use crate::record::RecordId;

@@ -60,6 +60,17 @@ impl Value {
         })
     }
 
+    /// The value as it is: what a match needs to turn it into another form.
+    pub fn view(&self) -> View<'_> {
+        match &self.0 {
+            Kind::Bool(value) => View::Bool(*value),
+            Kind::Number(Number::Integer(integer)) => View::Integer(*integer),
+            Kind::Number(Number::Float(float)) => View::Float(*float),
+            Kind::Date(date) => View::Date(*date),
+            Kind::Text(text) => View::Text(text),
+        }
+    }
+
     /// The kind as words: `a text`, `a number`, `a date`, `true or false`.
     pub(super) fn kind(&self) -> &'static str {
         match self.0 {
@@ -117,6 +128,29 @@ impl fmt::Display for Value {
             Kind::Text(text) => write!(f, "{}", Json::from(&**text)),
         }
     }
+}
+
+/// What a [`Value`] is.
+///
+/// ```
+/// use nearbit::filter::{Value, View};
+///
+/// assert_eq!(Value::from("abc").view(), View::Text("abc"));
+/// assert_eq!(Value::number(2.0)?.view(), View::Integer(2));
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum View<'a> {
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Integer(i128),
+    /// A number with a fraction, or a whole one beyond an `i128`.
+    Float(f64),
+    /// A date.
+    Date(Date),
+    /// Any other text.
+    Text(&'a str),
 }
 
 /// A number, in one form only: `Float` is no integer (or too large to be an `i128`).

@@ -1,38 +1,45 @@
-//! What a probe and a scan cost, so that a search can take the cheaper one.
+//! What the ways to search cost, so that the cheapest can be taken.
 //!
-//! All figures are nanoseconds on one core; only their ratios matter. `benches/plans.rs` and
-//! `benches/ball.rs` show whether they hold.
+//! All figures are nanoseconds on one core; only their ratios matter. `benches/plans.rs` shows
+//! whether they hold.
 
 use super::kernel::Kernel;
 
-/// To flip the next bits, look a slot up and hand its codes to a kernel: mostly waiting for memory.
-const PROBE: f64 = 8.0;
+/// To find the rings of a cluster and hand their codes to a kernel: mostly waiting for memory.
+const VISIT: f64 = 10.0;
 
-/// To compare one code in a slot, where a scan would read it in passing.
-const COMPARE: f64 = 1.0;
+/// How much longer it takes to compare a code in a ring than in a long run.
+const RING: f64 = 2.5;
 
-/// To begin a ring: a call of the kernel and a cut of what was found. It makes small collections
-/// be scanned.
-const RING: f64 = 25.0;
-
-/// To compare `codes` codes of `words` words in one go.
-pub(super) fn scan(kernel: Kernel, codes: usize, words: usize) -> f64 {
-    codes as f64 * words as f64 * kernel.word_cost()
-}
-
-/// To look into the `probes` slots of a ring, with `density` codes in each.
-pub(super) fn ring(probes: u64, density: f64) -> f64 {
-    RING + probes as f64 * (PROBE + density * COMPARE)
-}
-
-/// The share of a scan's cost that a search may spend on probing that may come to nothing.
-pub(super) const VENTURE: f64 = 0.125;
+/// Codes that are larger than this many bytes come from the memory, not from a cache, and a word
+/// then takes at least so long.
+const CACHE: f64 = 24e6;
+const MEMORY: f64 = 0.24;
 
 /// To find the code of a record by its number, wait for it and compare it.
 const LIST: f64 = 12.0;
 
 /// To look a record up in a subset.
 const LOOK_UP: f64 = 40.0;
+
+/// To compare `all` words in one go.
+pub(super) fn scan(kernel: Kernel, all: usize) -> f64 {
+    all as f64 * word(kernel, all)
+}
+
+/// To look into `clusters` clusters, at `words` words of all the `all` that there are.
+pub(super) fn visit(kernel: Kernel, clusters: usize, words: usize, all: usize) -> f64 {
+    clusters as f64 * VISIT + words as f64 * word(kernel, all) * RING
+}
+
+fn word(kernel: Kernel, all: usize) -> f64 {
+    let larger = (all * size_of::<u64>()) as f64 > CACHE;
+    if larger { kernel.word_cost().max(MEMORY) } else { kernel.word_cost() }
+}
+
+/// The share of a scan's cost that a search may spend to bring its radius down, in the hope that
+/// it then need not scan.
+pub(super) const VENTURE: f64 = 0.25;
 
 /// To go through a list of `records` records.
 pub(super) fn list(records: u64) -> f64 {

@@ -79,11 +79,24 @@ impl Delta {
 
     /// Buries the record of this number, if it is here.
     pub(super) fn remove(&mut self, number: u64) {
-        let after = self.chunks.partition_point(|chunk| chunk.numbers[0] <= number);
-        let Some(chunk) = after.checked_sub(1) else { return };
-        if let Ok(row) = self.chunks[chunk].numbers.binary_search(&number) {
+        if let Some((chunk, row)) = self.find(number) {
             self.dead.insert(chunk * CHUNK + row);
         }
+    }
+
+    /// The words of the code of a number, if it is here.
+    pub(super) fn code(&self, number: u64) -> Option<&[u64]> {
+        let (chunk, row) = self.find(number)?;
+        let Chunk { numbers, words } = &*self.chunks[chunk];
+        let width = words.len() / numbers.len();
+        Some(&words[row * width..(row + 1) * width])
+    }
+
+    /// The chunk of a number, and its row in it.
+    fn find(&self, number: u64) -> Option<(usize, usize)> {
+        let after = self.chunks.partition_point(|chunk| chunk.numbers[0] <= number);
+        let chunk = after.checked_sub(1)?;
+        Some((chunk, self.chunks[chunk].numbers.binary_search(&number).ok()?))
     }
 
     /// All rows, dead ones included, in runs as long as the chunks.

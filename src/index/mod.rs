@@ -18,13 +18,15 @@
 //!
 //! - `kernel` compares eight codes at a time where the CPU can, and says which are near enough.
 //! - `nearest` does not sort everything: it keeps a bound that what comes later must beat.
-//! - `sealed` stores each code once, in order, with its records in a bucket. Equal codes, which
-//!   are normal here, then cost one comparison; and codes that begin alike stand together, in a
-//!   slot of a table, which makes the sorted codes a hash table.
-//! - `search` therefore need not compare every code. A *probe* looks into the slots that can hold
-//!   something near, from the query's own outwards; `cost` says when a *scan* is cheaper.
+//! - `sealed` stores each code once, with its records in a bucket: equal codes, which are normal
+//!   here, cost one comparison. Codes that are alike stand together, in clusters.
+//! - `centres` finds those clusters, each around a code that stands for it. By its distance from
+//!   the centres a query can tell which clusters hold nothing near.
+//! - `search` therefore need not compare every code. It *probes* the clusters that may hold
+//!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
 //!   anything. Once they have grown, a background task *folds* them into a new sealed part.
+//! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
 //!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
 //!
@@ -32,12 +34,14 @@
 //! it when the process starts. A record is known by its *number*, given by the store: ascending,
 //! never used again, so the number is the record's age.
 
+mod ages;
+mod centres;
 mod cost;
 mod delta;
 mod kernel;
 mod nearest;
+mod pairs;
 mod query;
-mod ring;
 mod sealed;
 mod search;
 mod snapshot;
@@ -51,6 +55,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 pub use kernel::{Found, Kernel, Span};
+pub use pairs::{Pair, Pairs};
 pub use query::{Answer, Neighbour, Plan, Query, Stats};
 use sealed::Sealed;
 pub use snapshot::{Memory, Snapshot};
@@ -111,11 +116,11 @@ impl Index {
     ///
     /// # Panics
     /// Where the numbers do not ascend, or are not as many as the codes, or the codes have another
-    /// width, or there are 2^32 records or more.
+    /// width, or there are 2^30 records or more.
     pub fn build(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
         check_group(width, None, &numbers, &codes);
         let newest = numbers.last().copied();
-        let sealed = Sealed::build(width, numbers, codes.as_words());
+        let sealed = Sealed::build(width, &numbers, codes.as_words());
         let current = ArcSwap::from_pointee(Snapshot::new(Kernel::detect(), sealed));
         let writer = Mutex::new(Writer { newest, removed: None });
         Self { shared: Arc::new(Shared { current, writer, folded: Condvar::new() }) }
@@ -214,6 +219,14 @@ impl Index {
     /// Where the query's code has another width.
     pub fn search(&self, query: &Query<'_>) -> Answer {
         self.shared.current.load().search(query)
+    }
+
+    /// Finds the neighbours of many codes, all of one state of the index, on all cores.
+    ///
+    /// # Panics
+    /// Where a query's code has another width.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
+        self.snapshot().search_batch(queries)
     }
 
     /// The bytes held.

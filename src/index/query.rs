@@ -44,7 +44,7 @@ impl<'a> Query<'a> {
 pub enum Plan {
     /// The one that should cost least: it probes, and scans once probing on would cost more.
     Auto,
-    /// Look into the slots of the hash table, from the query's own outwards, ring by ring.
+    /// Look into the clusters that can hold something near, the query's own first.
     Probe,
     /// Compare the query with every code; with `Query::only`, where few records may be found, with
     /// the codes of those alone.
@@ -89,10 +89,10 @@ pub struct Stats {
     pub plan: Plan,
     /// The kernel that compared the codes.
     pub kernel: &'static str,
-    /// Every code at most this far from the query was compared with it, in bits; where the answer
-    /// is not complete, 0 promises nothing.
+    /// Every sealed code at most this far from the query was compared with it, in bits; where the
+    /// answer is not complete, 0 promises nothing.
     pub radius: u32,
-    /// Slots of the hash table that were looked into, also where a scan followed.
+    /// Clusters that were looked into, also where a scan followed.
     pub probes: u64,
     /// Codes that were compared with the query; equal ones count once, unless `listed`.
     pub compared: u64,

@@ -1,91 +1,182 @@
-//! The sealed part: a hash table of buckets, keyed by code, that never changes.
+//! The sealed part: codes in clusters, each with the records that share it, and never changed.
 //!
 //! A *bucket* holds the records that share one code. Each code stands once, so codes that are
-//! equal cost nothing; the codes stand in ascending order, one behind the other, so a scan reads
-//! them straight through; and since that order groups them by their first bits, a table of where
-//! each group begins makes them a hash table as well. The first bits are the hash, and a *slot* is
-//! the run of codes that share it:
+//! equal cost nothing. The codes stand one behind the other, so a scan reads them straight
+//! through; and their order makes that a search need not: they stand cluster by cluster, and in a
+//! cluster ring by ring, a *ring* being those at one distance from the cluster's centre. `centres`
+//! says which rings a search can leave out.
 //!
 //! ```text
-//! slots     one u32 for each value of the first bits: its first code    2^bits + 1
-//! codes     ascending, each once, shape (codes, words)
-//! buckets   one u32 a code: where its records begin in `ages`           codes + 1
-//! ages      one u32 a record: its place in `numbers`, ascending within a bucket
-//! rows      one u32 a record, in the order of their ages: the row of its code
-//! numbers   one u64 a record, ascending
+//! codes     by cluster, ring, value, each once: shape (codes, words)
+//! heads     one u32 a code: the age of its record, or where its records stand in `shared`
+//! shared    the ages of records that share codes, ascending, each run behind its length
+//! rows      one u32 an age: the row of its code, or NOBODY
+//! clusters  the rings of each cluster
+//! starts    one u32 a ring: its first row, and behind those of a cluster the end
 //! ```
 //!
-//! There are about as many slots as codes. A code within r bits of the query has its first bits
-//! within r bits of the query's, so looking into the slots within r covers the ball of radius r:
-//! 1,351 slots at r = 3 and 2^20 slots, where the ball around a code of 64 bits has 43,745 codes.
-//!
-//! An *age* is the rank of a record among the sealed ones, the oldest 0. It is half as long as a
-//! number, orders records alike, and finding the record of a number is a search in a sorted list.
+//! An *age* stands for a record's number, see `ages`.
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::kernel::Span;
-use crate::code::Width;
+use super::ages::Ages;
+use super::centres::{Centres, Place};
+use super::kernel::{Kernel, Span};
+use crate::code::{Width, distance};
 
-/// More slots than these would be slower to look up than they save.
-const MAX_SLOT_BITS: usize = 26;
+/// Marks a head that is a place in `shared`; no age has this bit.
+const SHARED: u32 = 1 << 31;
+
+/// The row of an age that no record has.
+const NOBODY: u32 = u32::MAX;
 
 pub(super) struct Sealed {
     width: Width,
-    slots: Vec<u32>,
-    /// How many first bits make a slot: 1 to `MAX_SLOT_BITS`, and no more than the width.
-    slot_bits: u32,
+    centres: Arc<Centres>,
+    /// How far the farthest code of each region is from the region's centre.
+    region_reaches: Vec<u16>,
+    /// How far the farthest code of each cluster is from its centre.
+    reaches: Vec<u16>,
+    clusters: Vec<Cluster>,
+    starts: Vec<u32>,
     codes: Vec<u64>,
-    buckets: Vec<u32>,
-    ages: Vec<u32>,
+    heads: Vec<u32>,
+    shared: Vec<u32>,
     rows: Vec<u32>,
-    numbers: Vec<u64>,
+    ages: Ages,
+    records: usize,
+}
+
+/// The rings of a cluster, from the lowest that has codes up to, but without, `end`.
+#[derive(Clone, Copy)]
+struct Cluster {
+    /// Where in `starts` the lowest stands.
+    starts: u32,
+    low: u16,
+    end: u16,
+}
+
+/// A record on its way to its bucket.
+#[derive(Clone, Copy)]
+struct Entry {
+    ring: u16,
+    index: u32,
+    /// Most codes differ in their first word, so it travels along.
+    first: u64,
 }
 
 impl Sealed {
-    /// Sorts the codes into buckets, on all cores. Record `numbers[i]` has row `i` of `rows`, whose
-    /// shape is (numbers, words).
+    /// Sorts the codes into clusters and buckets, on all cores. Record `numbers[i]` has row `i` of
+    /// `rows`, whose shape is (numbers, words).
     ///
     /// # Panics
-    /// Where there are 2^32 records or more: an age has 32 bits.
-    pub(super) fn build(width: Width, numbers: Vec<u64>, rows: &[u64]) -> Self {
-        assert!(u32::try_from(numbers.len()).is_ok(), "{} records in one index", numbers.len());
+    /// Where there are 2^30 records or more: a place in `shared` has 31 bits.
+    pub(super) fn build(width: Width, numbers: &[u64], rows: &[u64]) -> Self {
+        let kernel = Kernel::detect();
         let words = width.words();
-        let row = |age: u32| &rows[age as usize * words..][..words];
-        // Most codes differ in their first word, so it travels with the age.
-        let first_words = rows.chunks_exact(words).map(|code| code[0]);
-        let mut order: Vec<(u64, u32)> = first_words.zip(0..numbers.len() as u32).collect();
-        order.par_sort_unstable_by(|&(word, age), &(other_word, other_age)| {
-            word.cmp(&other_word)
-                .then_with(|| row(age)[1..].cmp(&row(other_age)[1..]))
-                .then(age.cmp(&other_age))
-        });
+        let centres = Arc::new(Centres::choose(kernel, words, rows));
+        let places = places(kernel, &centres, rows);
 
-        let mut codes: Vec<u64> = Vec::with_capacity(rows.len());
-        let mut buckets = Vec::with_capacity(numbers.len() + 1);
-        let mut ages = Vec::with_capacity(numbers.len());
-        let mut places = vec![0; numbers.len()];
-        for (_, age) in order {
-            let code = row(age);
-            if codes.len() < words || codes[codes.len() - words..] != *code {
-                codes.extend_from_slice(code);
-                buckets.push(ages.len() as u32);
+        let mut counts = vec![0u32; centres.len() + 1];
+        places.iter().for_each(|place| counts[place.cluster as usize + 1] += 1);
+        for cluster in 0..centres.len() {
+            counts[cluster + 1] += counts[cluster];
+        }
+        let mut next = counts.clone();
+        let mut entries = vec![Entry { ring: 0, index: 0, first: 0 }; numbers.len()];
+        for ((place, code), index) in places.iter().zip(rows.chunks_exact(words)).zip(0..) {
+            let at = &mut next[place.cluster as usize];
+            entries[*at as usize] = Entry { ring: place.ring as u16, index, first: code[0] };
+            *at += 1;
+        }
+        drop(places);
+        let row = |index: u32| &rows[index as usize * words..][..words];
+        sort_clusters(&mut entries, &counts, &row);
+
+        let mut sealed = Self {
+            width,
+            region_reaches: Vec::new(),
+            reaches: Vec::with_capacity(centres.len()),
+            clusters: Vec::with_capacity(centres.len()),
+            starts: Vec::new(),
+            codes: Vec::with_capacity(rows.len()),
+            heads: Vec::with_capacity(numbers.len()),
+            shared: Vec::new(),
+            rows: Vec::new(),
+            ages: Ages::new(numbers),
+            records: numbers.len(),
+            centres,
+        };
+        sealed.rows = vec![NOBODY; sealed.ages.end()];
+        for bounds in counts.windows(2) {
+            sealed.push_cluster(&entries[bounds[0] as usize..bounds[1] as usize], numbers, &row);
+        }
+        sealed.codes.shrink_to_fit();
+        sealed.heads.shrink_to_fit();
+        sealed.shared.shrink_to_fit();
+        sealed.region_reaches = sealed.measure_regions();
+        sealed
+    }
+
+    /// Appends a cluster whose entries are sorted.
+    fn push_cluster<'a>(
+        &mut self,
+        entries: &[Entry],
+        numbers: &[u64],
+        row: &impl Fn(u32) -> &'a [u64],
+    ) {
+        let (low, high) = match (entries.first(), entries.last()) {
+            (Some(first), Some(last)) => (first.ring, last.ring + 1),
+            _ => (0, 0),
+        };
+        self.reaches.push(high.saturating_sub(1));
+        self.clusters.push(Cluster { starts: self.starts.len() as u32, low, end: high });
+        for ring in entries.chunk_by(|a, b| a.ring == b.ring) {
+            // Rings that have no code begin where the next one does.
+            let begun = self.starts.len() - self.clusters[self.clusters.len() - 1].starts as usize;
+            let here = (ring[0].ring - low) as usize + 1;
+            self.starts.extend(std::iter::repeat_n(self.heads.len() as u32, here - begun));
+            let equal = |a: &Entry, b: &Entry| a.first == b.first && row(a.index) == row(b.index);
+            for bucket in ring.chunk_by(equal) {
+                self.push_bucket(row(bucket[0].index), bucket, numbers);
             }
-            places[age as usize] = buckets.len() as u32 - 1;
+        }
+        self.starts.push(self.heads.len() as u32);
+    }
+
+    fn push_bucket(&mut self, code: &[u64], bucket: &[Entry], numbers: &[u64]) {
+        let at = self.heads.len() as u32;
+        self.codes.extend_from_slice(code);
+        if bucket.len() > 1 {
+            self.heads.push(SHARED | self.shared.len() as u32);
+            self.shared.push(bucket.len() as u32);
+        }
+        for &Entry { index, .. } in bucket {
+            let age = self.ages.nth(index, numbers[index as usize]);
+            self.rows[age as usize] = at;
+            let ages = if bucket.len() > 1 { &mut self.shared } else { &mut self.heads };
             ages.push(age);
         }
-        buckets.push(ages.len() as u32);
-        codes.shrink_to_fit();
-        buckets.shrink_to_fit();
+    }
 
-        let slot_bits = slot_bits(width, codes.len() / words);
-        let slots = slots(&codes, words, slot_bits);
-        Self { width, slots, slot_bits, codes, buckets, ages, rows: places, numbers }
+    /// How far the farthest code of each region is from the region's centre.
+    fn measure_regions(&self) -> Vec<u16> {
+        let words = self.width.words();
+        let regions: Vec<(u32, &[u64])> = (0..).zip(self.centres.regions().chunks(words)).collect();
+        let measure = |&(region, centre): &(u32, &[u64])| {
+            let Span { start, end } = self.centres.clusters(region);
+            let rows = Span { start: self.cluster_start(start), end: self.cluster_start(end) };
+            let codes = &self.codes[rows.start as usize * words..rows.end as usize * words];
+            codes.chunks_exact(words).map(|code| distance(code, centre)).max().unwrap_or(0) as u16
+        };
+        regions.par_iter().map(measure).collect()
     }
 
     /// The number of records, dead ones included.
     pub(super) fn len(&self) -> usize {
-        self.numbers.len()
+        self.records
     }
 
     /// The width of the codes.
@@ -93,48 +184,81 @@ impl Sealed {
         self.width
     }
 
-    /// Each code once, ascending: shape (codes, words).
+    /// Each code once: shape (codes, words).
     pub(super) fn codes(&self) -> &[u64] {
         &self.codes
     }
 
     /// The rows of `codes()`.
     pub(super) fn span(&self) -> Span {
-        Span { start: 0, end: self.buckets.len() as u32 - 1 }
+        Span { start: 0, end: self.heads.len() as u32 }
     }
 
-    /// How many first bits of a code make its slot.
-    pub(super) fn slot_bits(&self) -> u32 {
-        self.slot_bits
+    /// The centres of the clusters, and which cluster is a code's.
+    pub(super) fn centres(&self) -> &Centres {
+        &self.centres
     }
 
-    /// The slot in which a code stands if it stands anywhere.
-    pub(super) fn slot(&self, code: &[u64]) -> u32 {
-        (code[0] >> (64 - self.slot_bits)) as u32
+    /// How far the farthest code of each region is from the region's centre.
+    pub(super) fn region_reaches(&self) -> &[u16] {
+        &self.region_reaches
     }
 
-    /// The codes of a slot.
+    /// How far the farthest code of each cluster is from its centre.
+    pub(super) fn reaches(&self) -> &[u16] {
+        &self.reaches
+    }
+
+    /// The codes of a cluster that can be within `radius` of a code that is `distance` from its
+    /// centre.
     #[inline]
-    pub(super) fn slot_span(&self, slot: u32) -> Span {
-        Span { start: self.slots[slot as usize], end: self.slots[slot as usize + 1] }
+    pub(super) fn rings(&self, cluster: u32, distance: u32, radius: u32) -> Span {
+        let Cluster { starts, low, end } = self.clusters[cluster as usize];
+        let (low, end) = (u32::from(low), u32::from(end));
+        let first = distance.saturating_sub(radius).clamp(low, end) - low;
+        let last = (distance.saturating_add(radius).saturating_add(1)).clamp(low, end) - low;
+        let start = |ring: u32| self.starts[(starts + ring) as usize];
+        Span { start: start(first), end: start(last) }
     }
 
-    /// The records that share the code of row `row`, oldest first.
+    /// The first row of a cluster, or of those behind it where it is empty.
+    pub(super) fn cluster_start(&self, cluster: u32) -> u32 {
+        let cluster = self.clusters.get(cluster as usize);
+        cluster.map_or(self.span().end, |cluster| self.starts[cluster.starts as usize])
+    }
+
+    /// The ages of the records that share the code of row `row`, oldest first.
     #[inline]
     pub(super) fn bucket(&self, row: u32) -> &[u32] {
-        let row = row as usize;
-        &self.ages[self.buckets[row] as usize..self.buckets[row + 1] as usize]
+        let head = &self.heads[row as usize];
+        if *head & SHARED == 0 {
+            return std::slice::from_ref(head);
+        }
+        let at = (*head & !SHARED) as usize;
+        let len = self.shared[at] as usize;
+        &self.shared[at + 1..][..len]
     }
 
     /// The record number of an age.
     #[inline]
     pub(super) fn number(&self, age: u32) -> u64 {
-        self.numbers[age as usize]
+        self.ages.number(age)
     }
 
     /// The age of a record number, if it is here.
-    pub(super) fn age(&self, number: u64) -> Option<usize> {
-        self.numbers.binary_search(&number).ok()
+    pub(super) fn age(&self, number: u64) -> Option<u32> {
+        self.ages.age(number).filter(|&age| self.row(age).is_some())
+    }
+
+    /// The row of the code of an age's record, if there is one.
+    #[inline]
+    pub(super) fn row(&self, age: u32) -> Option<u32> {
+        Some(self.rows[age as usize]).filter(|&row| row != NOBODY)
+    }
+
+    /// The code of a row.
+    pub(super) fn code(&self, row: u32) -> &[u64] {
+        &self.codes[row as usize * self.width.words()..][..self.width.words()]
     }
 
     /// Each code with its bucket, in the order of the codes.
@@ -143,28 +267,18 @@ impl Sealed {
         self.codes.chunks_exact(self.width.words()).zip(buckets)
     }
 
-    /// The row of the code of an age.
-    #[inline]
-    pub(super) fn row(&self, age: usize) -> u32 {
-        self.rows[age]
-    }
-
-    /// Each age with its code, oldest first.
+    /// Each age that is somebody's with its code, oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = (u32, &[u64])> {
-        let words = self.width.words();
-        (0..).zip(self.rows.iter().map(move |&row| &self.codes[row as usize * words..][..words]))
+        let ages = (0..self.ages.end() as u32).filter_map(|age| Some((age, self.row(age)?)));
+        ages.map(|(age, row)| (age, self.code(row)))
     }
 
-    /// The ages of those of some ascending numbers that are here.
-    pub(super) fn ages_of(
+    /// Those of some ascending numbers that are here: age and row.
+    pub(super) fn rows_of(
         &self,
         numbers: impl Iterator<Item = u64>,
-    ) -> impl Iterator<Item = usize> {
-        let mut from = 0;
-        numbers.filter_map(move |number| {
-            from += gallop(&self.numbers[from..], number);
-            (self.numbers.get(from) == Some(&number)).then_some(from)
-        })
+    ) -> impl Iterator<Item = (u32, u32)> {
+        self.ages.ages_of(numbers).filter_map(|age| Some((age, self.row(age)?)))
     }
 
     /// The bytes of the codes.
@@ -172,50 +286,51 @@ impl Sealed {
         size_of_val(&self.codes[..])
     }
 
-    /// The bytes of the record numbers, with the way to them from a code.
+    /// The bytes of the record numbers, with the way to them from a code and back.
     pub(super) fn number_memory(&self) -> usize {
-        size_of_val(&self.buckets[..])
-            + size_of_val(&self.ages[..])
+        size_of_val(&self.heads[..])
+            + size_of_val(&self.shared[..])
             + size_of_val(&self.rows[..])
-            + size_of_val(&self.numbers[..])
+            + self.ages.memory()
     }
 
-    /// The bytes of the slots.
+    /// The bytes of the clusters.
     pub(super) fn table_memory(&self) -> usize {
-        size_of_val(&self.slots[..])
+        size_of_val(&self.region_reaches[..])
+            + size_of_val(&self.reaches[..])
+            + size_of_val(&self.clusters[..])
+            + size_of_val(&self.starts[..])
+            + self.centres.memory()
     }
 }
 
-/// The place of the first of `numbers`, which ascend, that is not below `number`; quick where it
-/// is near the front.
-fn gallop(numbers: &[u64], number: u64) -> usize {
-    let mut step = 1;
-    while numbers.get(step - 1).is_some_and(|&passed| passed < number) {
-        step *= 2;
-    }
-    let known = step / 2;
-    let end = step.min(numbers.len());
-    known + numbers[known..end].partition_point(|&passed| passed < number)
+/// Where each row belongs.
+fn places(kernel: Kernel, centres: &Centres, rows: &[u64]) -> Vec<Place> {
+    let place = |memory: &mut Vec<_>, row| centres.place(kernel, row, memory);
+    rows.par_chunks_exact(centres.words()).map_init(Vec::new, place).collect()
 }
 
-/// Bits for about as many slots as codes.
-fn slot_bits(width: Width, codes: usize) -> u32 {
-    let wanted = codes.checked_ilog2().unwrap_or(0).max(1);
-    wanted.min(width.bits().min(MAX_SLOT_BITS) as u32)
-}
-
-/// Where each slot begins: the number of codes in all slots before it.
-fn slots(codes: &[u64], words: usize, slot_bits: u32) -> Vec<u32> {
-    let mut slots = vec![0u32; (1 << slot_bits) + 1];
-    for code in codes.chunks_exact(words) {
-        slots[(code[0] >> (64 - slot_bits)) as usize + 1] += 1;
+/// Sorts the entries of each cluster, whose bounds are given, by ring, code and age.
+fn sort_clusters<'a>(
+    entries: &mut [Entry],
+    bounds: &[u32],
+    row: &(impl Fn(u32) -> &'a [u64] + Sync),
+) {
+    let mut rest = entries;
+    let mut clusters = Vec::with_capacity(bounds.len());
+    for bounds in bounds.windows(2) {
+        let (cluster, behind) = rest.split_at_mut((bounds[1] - bounds[0]) as usize);
+        clusters.push(cluster);
+        rest = behind;
     }
-    let mut sum = 0;
-    for slot in &mut slots {
-        sum += *slot;
-        *slot = sum;
-    }
-    slots
+    clusters.into_par_iter().for_each(|cluster| {
+        cluster.par_sort_unstable_by(|a, b| {
+            (a.ring, a.first)
+                .cmp(&(b.ring, b.first))
+                .then_with(|| row(a.index)[1..].cmp(&row(b.index)[1..]))
+                .then(a.index.cmp(&b.index))
+        });
+    });
 }
 
 #[cfg(test)]
@@ -224,39 +339,49 @@ mod tests {
     use crate::index::tests::{random_codes, widths};
 
     #[test]
-    fn each_record_is_in_the_bucket_of_its_code_and_each_code_in_its_slot() {
+    fn each_record_is_in_the_bucket_of_its_code_and_each_code_in_its_ring() {
         for width in widths() {
-            for (rows, groups) in [(0, 1), (1, 1), (2, 1), (2, 2), (500, 3), (500, 100)] {
+            for (rows, groups, gap) in
+                [(0, 1, 1), (1, 1, 3), (2, 1, 1), (500, 3, 1), (900, 300, 2), (9000, 50, 5)]
+            {
                 let codes = random_codes(width, rows, groups, 1);
-                let numbers: Vec<u64> = (0..rows as u64).map(|i| 3 * i + 5).collect();
-                let sealed = Sealed::build(width, numbers.clone(), codes.as_words());
+                let numbers: Vec<u64> = (0..rows as u64).map(|i| gap * i + 5).collect();
+                let sealed = Sealed::build(width, &numbers, codes.as_words());
 
                 assert_eq!(sealed.len(), rows);
-                assert!(sealed.iter().map(|(code, _)| code).is_sorted_by(|a, b| a < b));
                 let mut seen = 0;
-                for (row, (code, ages)) in sealed.iter().enumerate() {
+                let mut memory = Vec::new();
+                for (row, (code, ages)) in (0..).zip(sealed.iter()) {
                     assert!(ages.is_sorted_by(|a, b| a < b));
-                    let slot = sealed.slot_span(sealed.slot(code));
-                    assert!((slot.start..slot.end).contains(&(row as u32)));
+                    let kernel = Kernel::detect();
+                    let Place { region, cluster, ring } =
+                        sealed.centres().place(kernel, code, &mut memory);
+                    let rings = sealed.rings(cluster, ring, 0);
+                    assert!((rings.start..rings.end).contains(&row));
+                    let equal = |other: u32| sealed.code(other) == code;
+                    assert_eq!((rings.start..rings.end).filter(|&other| equal(other)).count(), 1);
+                    assert!(ring <= u32::from(sealed.reaches()[cluster as usize]));
+                    let region_centre =
+                        &sealed.centres().regions()[region as usize * width.words()..];
+                    let reach = sealed.region_reaches()[region as usize];
+                    assert!(distance(code, region_centre) <= u32::from(reach));
                     for &age in ages {
-                        assert_eq!(codes.row(age as usize), code);
-                        assert_eq!(sealed.number(age), numbers[age as usize]);
-                        assert_eq!(sealed.age(sealed.number(age)), Some(age as usize));
+                        let i = numbers.binary_search(&sealed.number(age)).unwrap();
+                        assert_eq!(codes.row(i), code);
+                        assert_eq!(sealed.age(numbers[i]), Some(age));
+                        assert_eq!(sealed.row(age), Some(row));
                         seen += 1;
                     }
                 }
                 assert_eq!(seen, rows);
                 assert_eq!(sealed.age(1), None);
-                assert!(
-                    (0..)
-                        .zip(sealed.by_age())
-                        .all(|(i, (age, code))| { age == i && code == codes.row(i as usize) })
-                );
-                let asked = (0..3 * rows as u64 + 9).filter(|number| number % 7 != 2);
-                let found: Vec<usize> = sealed.ages_of(asked.clone()).collect();
+                let by_age: Vec<&[u64]> = sealed.by_age().map(|(_, code)| code).collect();
+                assert_eq!(by_age, codes.rows().collect::<Vec<_>>());
+                let asked = (0..gap * rows as u64 + 9).filter(|number| number % 7 != 2);
+                let found: Vec<u32> = sealed.rows_of(asked.clone()).map(|(age, _)| age).collect();
                 assert_eq!(found, asked.filter_map(|n| sealed.age(n)).collect::<Vec<_>>());
-                let last = sealed.slot_span((1 << sealed.slot_bits()) - 1);
-                assert_eq!(last.end, sealed.span().end, "the slots cover all codes");
+                let all = (0..sealed.clusters.len() as u32).map(|c| sealed.rings(c, 0, u32::MAX));
+                assert_eq!(all.map(Span::len).sum::<usize>(), sealed.span().len());
             }
         }
     }

@@ -1,43 +1,80 @@
-//! The search: probe ring by ring, or scan, and keep the nearest.
+//! The search: look into the clusters that can hold something near, or scan, and keep the nearest.
 //!
-//! Both plans hand spans of codes to the kernel and keep what it finds in [`Nearest`]; they
-//! differ only in which spans, and know nothing of each other. The delta is always scanned.
+//! All ways hand spans of codes to the kernel and keep what it finds in [`Nearest`]; they differ
+//! only in which spans, and know nothing of each other. The delta is always scanned.
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
+use super::centres::Place;
+use super::cost;
 use super::kernel::{Found, Kernel, Span};
 use super::nearest::Nearest;
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
-use super::{cost, ring};
+use crate::code::Code;
 use crate::numbers::Numbers;
 
-/// Slots that are looked up before their codes are compared: the lookups overlap in the memory.
+/// Spans that are handed to the kernel at once: their codes come from the memory side by side.
 const BATCH: usize = 128;
 
-/// Codes of one slot that are worth a block of their own.
+/// Codes of one cluster that are worth a block of their own.
 const LONG: usize = 64;
+
+/// Clusters that are reached before it is asked whether to visit them pays.
+const PIECE: u32 = 512;
 
 /// The fewest and the most codes that are compared with one radius.
 const BLOCK: (u64, u64) = (64, 32 * 1024);
 
+/// The bytes of codes that stay in the cache of a core while many queries are compared with them.
+const TILE: usize = 256 * 1024;
+
+/// Queries that share a tile: enough of them that its way from the memory costs little for each.
+const SHARE: usize = 64;
+
+/// Answers a query.
 pub(super) fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
-    let mut search = Search::new(snapshot, query);
-    // Nothing is asked for where the limit is 0, so nothing is looked at.
-    let plan = if query.limit > 0 { search.run(query.plan) } else { Plan::Probe };
-    Answer {
-        complete: !search.expired,
-        stats: Stats {
-            plan,
-            kernel: snapshot.kernel.name(),
-            radius: search.radius,
-            probes: search.probes,
-            compared: search.compared,
-            listed: search.listed,
-        },
-        neighbours: search.nearest.into_sorted(),
-    }
+    let mut search = Search::new(snapshot, query.code.words(), query);
+    let plan = search.begin(query.plan).unwrap_or_else(|| search.scan());
+    search.end(plan)
+}
+
+/// Answers many queries, each as `search` does, on all cores.
+///
+/// Those that have to scan do so together, tile by tile of the codes: beyond the caches a scan
+/// waits for the memory, and a tile that is there serves many queries.
+pub(super) fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>]) -> Vec<Answer> {
+    let begin = |query: &'a Query<'a>| {
+        let mut search = Search::new(snapshot, query.code.words(), query);
+        let plan = search.begin(query.plan);
+        (search, plan)
+    };
+    let mut searches: Vec<(Search<'a>, Option<Plan>)> = queries.par_iter().map(begin).collect();
+    let scans = searches.iter_mut().filter(|(_, plan)| plan.is_none());
+    let mut scans: Vec<&mut Search<'a>> = scans.map(|(search, _)| search).collect();
+    let group = scans.len().div_ceil(rayon::current_num_threads()).clamp(1, SHARE);
+    let tile = TILE / (snapshot.width().words() * size_of::<u64>());
+    scans.par_chunks_mut(group).for_each(|group| {
+        let Span { end, .. } = snapshot.sealed.span();
+        for start in (0..end).step_by(tile) {
+            let tile = Span { start, end: end.min(start + tile as u32) };
+            group.iter_mut().for_each(|search| search.sweep(tile));
+        }
+        group.iter_mut().for_each(|search| search.scanned());
+    });
+    let end = |(search, plan): (Search<'a>, Option<Plan>)| search.end(plan.unwrap_or(Plan::Scan));
+    searches.into_par_iter().map(end).collect()
+}
+
+/// Finds the whole ball of `radius` bits around a code, whatever the plan.
+pub(super) fn within(snapshot: &Snapshot, code: &[u64], radius: u32) -> Vec<Neighbour> {
+    let zero = Code::zero(snapshot.width());
+    let mut search = Search::new(snapshot, code, &Query::within(&zero, radius));
+    let plan = search.begin(Plan::Auto).unwrap_or_else(|| search.scan());
+    search.end(plan).neighbours
 }
 
 /// One search on its way.
@@ -52,7 +89,12 @@ struct Search<'a> {
     nearest: Nearest,
     /// What the kernel found last; kept for its memory.
     found: Vec<Found>,
+    /// The regions and clusters that were reached last; kept for their memory.
+    regions: Vec<Found>,
+    clusters: Vec<Found>,
     expired: bool,
+    /// Where a scan begins.
+    home: u32,
     radius: u32,
     probes: u64,
     compared: u64,
@@ -60,20 +102,24 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(snapshot: &'a Snapshot, query: &Query<'a>) -> Self {
+    /// Looks for the neighbours of `code` in the way of `query`.
+    fn new(snapshot: &'a Snapshot, code: &'a [u64], query: &Query<'a>) -> Self {
         let width = snapshot.width().bits() as u32;
         let radius = query.radius.unwrap_or(width).min(width);
         Self {
             snapshot,
             kernel: snapshot.kernel,
             sealed: &snapshot.sealed,
-            query: query.code.words(),
+            query: code,
             limit: query.limit,
             only: query.only,
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
-            found: Vec::new(),
+            found: Vec::with_capacity(BATCH),
+            regions: Vec::with_capacity(BATCH),
+            clusters: Vec::with_capacity(BATCH),
             expired: false,
+            home: 0,
             radius: 0,
             probes: 0,
             compared: 0,
@@ -81,27 +127,60 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Searches everything by a plan, and says which of the two it was.
-    fn run(&mut self, plan: Plan) -> Plan {
+    /// Searches the sealed part by a plan; says which it was, or none where it is to be scanned.
+    fn begin(&mut self, plan: Plan) -> Option<Plan> {
+        // Nothing is asked for where the limit is 0, so nothing is looked at.
+        if self.limit == 0 || self.sealed.span().is_empty() {
+            return Some(if plan == Plan::Scan { Plan::Scan } else { Plan::Probe });
+        }
         if let Some(only) = self.only.filter(|only| plan != Plan::Probe && self.is_short(only)) {
             self.list(only);
+            return Some(Plan::Scan);
+        }
+        let home = self.sealed.centres().place(self.kernel, self.query, &mut self.found);
+        self.found.clear();
+        self.home = self.sealed.cluster_start(home.cluster);
+        self.look_at_home(home);
+        if plan != Plan::Scan && self.probe(home, plan == Plan::Probe) {
+            return Some(Plan::Probe);
+        }
+        self.nearest.restart();
+        None
+    }
+
+    /// Searches the recent rows, and gives what was found.
+    fn end(mut self, plan: Plan) -> Answer {
+        if self.limit > 0 {
             self.scan_delta();
-            return Plan::Scan;
         }
-        let probed = plan != Plan::Scan && self.probe(plan == Plan::Probe);
-        if !probed {
-            self.scan();
+        Answer {
+            complete: !self.expired,
+            stats: Stats {
+                plan,
+                kernel: self.kernel.name(),
+                radius: self.radius,
+                probes: self.probes,
+                compared: self.compared,
+                listed: self.listed,
+            },
+            neighbours: self.nearest.into_sorted(),
         }
-        self.scan_delta();
-        if probed { Plan::Probe } else { Plan::Scan }
+    }
+
+    /// Looks into the query's own cluster, which should bring the radius down to little more than
+    /// it will be in the end.
+    fn look_at_home(&mut self, home: Place) {
+        self.clusters.clear();
+        self.clusters.push(Found { row: home.cluster, distance: home.ring });
+        self.visit();
     }
 
     /// Whether to go through the records of a subset costs less than to scan and look up what is
     /// near.
     fn is_short(&self, only: &Numbers) -> bool {
-        let (codes, records) = (self.sealed.span().len(), self.sealed.len());
+        let records = self.sealed.len();
         let share = only.len() as f64 / records as f64;
-        let scan = cost::scan(self.kernel, codes, self.query.len())
+        let scan = cost::scan(self.kernel, self.sealed.codes().len())
             + cost::look_up(records, share.clamp(f64::MIN_POSITIVE, 1.0), self.limit);
         cost::list(only.len()) < scan
     }
@@ -109,13 +188,12 @@ impl<'a> Search<'a> {
     /// Compares the code of each sealed record of a subset.
     fn list(&mut self, only: &Numbers) {
         self.listed = true;
-        let mut ages = self.sealed.ages_of(only.iter());
+        let mut rows = self.sealed.rows_of(only.iter());
         let mut listed = [0; BATCH];
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         loop {
             let mut count = 0;
-            for age in ages.by_ref().take(BATCH) {
-                let start = self.sealed.row(age);
+            for (age, start) in rows.by_ref().take(BATCH) {
                 (listed[count], spans[count]) = (age, Span { start, end: start + 1 });
                 count += 1;
             }
@@ -132,8 +210,8 @@ impl<'a> Search<'a> {
             let mut at = 0;
             for Found { row, distance } in self.found.drain(..) {
                 at += spans[at..].iter().take_while(|span| span.start != row).count();
-                if !self.snapshot.dead.contains(listed[at]) {
-                    let number = self.sealed.number(listed[at] as u32);
+                if !self.snapshot.dead.contains(listed[at] as usize) {
+                    let number = self.sealed.number(listed[at]);
                     self.nearest.push(Neighbour { distance, number });
                 }
                 at += 1;
@@ -145,78 +223,114 @@ impl<'a> Search<'a> {
 
     /// Compares every sealed code.
     ///
-    /// It begins with the query's own slot and goes on from there, round the end: near codes often
-    /// begin alike, and the sooner some are found, the smaller the radius for the rest.
-    fn scan(&mut self) {
-        self.nearest.restart();
+    /// It begins with the query's own cluster and goes on from there, round the end: the sooner
+    /// near codes are found, the smaller the radius for the rest.
+    fn scan(&mut self) -> Plan {
         let Span { start, end } = self.sealed.span();
-        let home = self.sealed.slot_span(self.sealed.slot(self.query)).start;
-        self.sweep(Span { start: home, end });
-        self.sweep(Span { start, end: home });
+        self.sweep(Span { start: self.home, end });
+        self.sweep(Span { start, end: self.home });
+        self.scanned();
+        Plan::Scan
+    }
+
+    /// Notes that every sealed code was compared.
+    fn scanned(&mut self) {
         if !self.expired {
             self.radius = self.snapshot.width().bits() as u32;
         }
     }
 
-    /// Looks into the slots, ring by ring, until no slot farther out can help.
+    /// Looks into the clusters, apart from the query's own, that can hold something near.
     ///
-    /// A code r bits away stands in a slot at most r bits away, so once the rings up to r are done
-    /// every code within r was compared. There are 2^`slot_bits` slots in all rings, fewer than
-    /// codes, so this ends soon whatever the query.
+    /// First into those within half of the radius, to bring it down where it is still large, and
+    /// then into all the others within it.
     ///
     /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
-    fn probe(&mut self, forced: bool) -> bool {
-        let bits = self.sealed.slot_bits();
-        let home = self.sealed.slot(self.query);
+    fn probe(&mut self, home: Place, forced: bool) -> bool {
         let codes = self.sealed.span().len();
-        let scan = cost::scan(self.kernel, codes, self.query.len());
-        let mut spent = 0.0;
-        let mut density = codes as f64 / f64::from(1 << bits);
-        for ring in 0..=bits {
-            let cost = |ring| cost::ring(ring::size(bits, ring), density);
-            // The rings up to the radius are sure to be enough. Fewer may be, as the radius comes
-            // down with what is found, unless all there is is wanted.
-            let at_most: f64 = (ring..=self.nearest.radius().min(bits)).map(cost).sum();
-            let venture = if self.limit < codes { cost::VENTURE * scan } else { 0.0 };
-            if !forced && at_most > scan && spent + cost(ring) > venture {
+        let scan = cost::scan(self.kernel, self.sealed.codes().len());
+        let budget = |share: f64| if forced { f64::INFINITY } else { share * scan };
+        // All codes equal to the query's are in its own cluster.
+        let mut radius = self.nearest.radius();
+        let mut done = None;
+        if self.limit < codes && radius > 1 && !self.expired {
+            done = Some(radius / 2);
+            if !self.reach(home, radius / 2, None, budget(cost::VENTURE)) {
                 return false;
             }
-            spent += cost(ring);
-
-            let (probes, compared) = (self.probes, self.compared);
-            self.probe_ring(home, bits, ring);
-            density = (self.compared - compared) as f64 / (self.probes - probes) as f64;
-            self.nearest.cut();
-            if self.expired {
-                return true;
-            }
-            self.radius = ring;
-            if self.nearest.radius() <= ring {
-                return true;
-            }
+            self.visit();
+            radius = self.nearest.radius();
         }
-        // Every slot was looked into.
-        self.radius = self.snapshot.width().bits() as u32;
+        if radius > 0 && !self.expired {
+            if !self.reach(home, radius, done, budget(1.0)) {
+                return false;
+            }
+            self.visit();
+        }
+        if !self.expired {
+            self.radius = self.nearest.radius();
+        }
         true
     }
 
-    /// Compares the codes of all slots exactly `ring` bits from the slot `home`.
-    fn probe_ring(&mut self, home: u32, bits: u32, ring: u32) {
+    /// Finds the clusters that reach into the ball of `radius` bits, apart from `home` and from
+    /// those that reach into the ball of `done` bits; false where to visit them costs too much.
+    fn reach(&mut self, home: Place, radius: u32, done: Option<u32>, budget: f64) -> bool {
+        let (sealed, kernel) = (self.sealed, self.kernel);
+        let (centres, reaches) = (sealed.centres(), (sealed.region_reaches(), sealed.reaches()));
+        self.regions.clear();
+        self.clusters.clear();
+        let all = Span { start: 0, end: reaches.0.len() as u32 };
+        kernel.reached(centres.regions(), self.query, reaches.0, all, radius, &mut self.regions);
+        let (mut counted, mut words) = (0, 0);
+        // Neighbouring regions are gone through in one go.
+        for regions in self.regions.chunk_by(|a, b| a.row + 1 == b.row) {
+            let (first, last) = (regions[0].row, regions[regions.len() - 1].row);
+            let span = Span { end: centres.clusters(last).end, ..centres.clusters(first) };
+            for span in pieces(span) {
+                let clusters = &mut self.clusters;
+                kernel.reached(centres.codes(), self.query, reaches.1, span, radius, clusters);
+                if budget.is_infinite() {
+                    continue;
+                }
+                for &Found { row, distance } in &clusters[counted..] {
+                    words += sealed.rings(row, distance, radius).len() * self.query.len();
+                }
+                counted = clusters.len();
+                if cost::visit(kernel, counted, words, sealed.codes().len()) > budget {
+                    return false;
+                }
+            }
+        }
+        let seen = |found: &Found| {
+            let within =
+                |radius| found.distance <= radius + u32::from(reaches.1[found.row as usize]);
+            found.row == home.cluster || done.is_some_and(within)
+        };
+        self.clusters.retain(|found| !seen(found));
+        true
+    }
+
+    /// Compares the codes of the clusters that were reached, in the rings within the radius.
+    fn visit(&mut self) {
+        let clusters = std::mem::take(&mut self.clusters);
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         let mut count = 0;
-        for flips in ring::flips(bits, ring) {
-            let span = self.sealed.slot_span(home ^ flips);
+        let mut radius = self.nearest.radius();
+        for &Found { row, distance } in &clusters {
+            let span = self.sealed.rings(row, distance, radius);
             self.probes += 1;
             if span.len() > LONG {
                 self.sweep(span);
+                radius = self.nearest.radius();
                 continue;
             }
-            // Which slots are empty cannot be foreseen, so there is no branch for it: a wrong
-            // guess would make every lookup behind it wait.
             spans[count] = span;
             count += usize::from(!span.is_empty());
             if count == BATCH {
                 self.compare(&spans);
+                self.nearest.cut();
+                radius = self.nearest.radius();
                 count = 0;
             }
             if self.expired {
@@ -224,6 +338,8 @@ impl<'a> Search<'a> {
             }
         }
         self.compare(&spans[..count]);
+        self.nearest.cut();
+        self.clusters = clusters;
     }
 
     /// Compares a long span, block by block.
@@ -288,4 +404,10 @@ impl<'a> Search<'a> {
         self.expired |= self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         self.expired
     }
+}
+
+/// The pieces of a long span, one after the other.
+fn pieces(span: Span) -> impl Iterator<Item = Span> {
+    let starts = (span.start..span.end).step_by(PIECE as usize);
+    starts.map(move |start| Span { start, end: span.end.min(start + PIECE) })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::delta::Delta;
 use super::kernel::Kernel;
+use super::pairs::Pairs;
 use super::query::{Answer, Query};
 use super::sealed::Sealed;
 use super::search;
@@ -28,7 +29,7 @@ pub struct Memory {
     pub codes: usize,
     /// The record numbers, and the way to them from a code.
     pub numbers: usize,
-    /// The slots of the hash table.
+    /// The clusters and their centres.
     pub table: usize,
     /// Codes and numbers of recent records.
     pub delta: usize,
@@ -73,6 +74,27 @@ impl Snapshot {
         search::search(self, query)
     }
 
+    /// Finds the neighbours of many codes, on all cores: the answers of `search`, one for each
+    /// query. What would have to scan does so together, which is faster by far where the codes are
+    /// larger than the caches.
+    ///
+    /// # Panics
+    /// Where a query's code has another width.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
+        let fits = |query: &Query<'_>| query.code.width() == self.width();
+        assert!(queries.iter().all(fits), "codes of two widths have no distance");
+        search::search_batch(self, queries)
+    }
+
+    /// All pairs of records whose codes are at most `radius` bits apart, each once.
+    ///
+    /// They come by the number of the older record, then by distance, then by the number of the
+    /// newer one. They are found as they are asked for, some thousand records at a time, on all
+    /// cores, so few are in memory at once however many there are.
+    pub fn pairs(&self, radius: u32) -> Pairs<'_> {
+        Pairs::new(self, radius)
+    }
+
     /// The number of each record and the words of its code, in no order that means anything.
     pub fn rows(&self) -> impl Iterator<Item = (u64, &[u64])> {
         let sealed = self.sealed.iter().flat_map(move |(code, ages)| {
@@ -80,6 +102,14 @@ impl Snapshot {
             live.map(move |&age| (self.sealed.number(age), code))
         });
         sealed.chain(self.delta.live_from(0))
+    }
+
+    /// The words of the code of a record, if it is here; it may be dead.
+    pub fn code(&self, number: u64) -> Option<&[u64]> {
+        match self.sealed.age(number) {
+            Some(age) => self.sealed.row(age).map(|row| self.sealed.code(row)),
+            None => self.delta.code(number),
+        }
     }
 
     /// How many codes are shared by exactly so many records, by that number.
@@ -116,6 +146,13 @@ impl Snapshot {
         }
     }
 
+    /// The number of each record and the words of its code, oldest first.
+    pub(super) fn by_number(&self) -> impl Iterator<Item = (u64, &[u64])> {
+        let sealed = self.sealed.by_age().filter(|&(age, _)| !self.dead.contains(age as usize));
+        let sealed = sealed.map(|(age, code)| (self.sealed.number(age), code));
+        sealed.chain(self.delta.live_from(0))
+    }
+
     /// Applies one group: what is added may be removed in the same group.
     pub(super) fn apply(&mut self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
         self.delta.append(numbers, codes.as_words());
@@ -125,23 +162,20 @@ impl Snapshot {
     /// Buries a record wherever it is, if it is anywhere.
     pub(super) fn remove(&mut self, number: u64) {
         match self.sealed.age(number) {
-            Some(age) => self.dead.insert(age),
+            Some(age) => self.dead.insert(age as usize),
             None => self.delta.remove(number),
         }
     }
 
     /// The same records, all of them sealed.
     pub(super) fn folded(&self) -> Self {
-        let sealed = self.sealed.by_age().filter(|&(age, _)| !self.dead.contains(age as usize));
-        let sealed = sealed.map(|(age, code)| (self.sealed.number(age), code));
-
         let mut numbers = Vec::with_capacity(self.len());
         let mut words = Vec::with_capacity(self.len() * self.width().words());
-        for (number, code) in sealed.chain(self.delta.live_from(0)) {
+        for (number, code) in self.by_number() {
             numbers.push(number);
             words.extend_from_slice(code);
         }
-        Self::new(self.kernel, Sealed::build(self.width(), numbers, &words))
+        Self::new(self.kernel, Sealed::build(self.width(), &numbers, &words))
     }
 
     /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups
@@ -160,7 +194,13 @@ mod tests {
     use crate::index::tests::random_codes;
 
     fn contents(snapshot: &Snapshot) -> BTreeMap<u64, Vec<u64>> {
-        snapshot.rows().map(|(number, code)| (number, code.to_vec())).collect()
+        let rows = snapshot.rows().map(|(number, code)| (number, code.to_vec()));
+        let contents: BTreeMap<u64, Vec<u64>> = rows.collect();
+        for (number, code) in &contents {
+            assert_eq!(snapshot.code(*number), Some(&code[..]));
+        }
+        assert_eq!(snapshot.code(10_000), None);
+        contents
     }
 
     /// Whatever comes while a fold is under way: new rows, and deaths among the sealed, among the
@@ -169,7 +209,7 @@ mod tests {
     fn a_fold_keeps_what_came_meanwhile() {
         let width = Width::new(65).unwrap();
         let (first, second) = (random_codes(width, 300, 9, 1), random_codes(width, 1500, 9, 2));
-        let sealed = Sealed::build(width, (0..300).collect(), first.as_words());
+        let sealed = Sealed::build(width, &(0..300).collect::<Vec<u64>>(), first.as_words());
         let mut then = Snapshot::new(Kernel::detect(), sealed);
         then.apply(&(300..1800).collect::<Vec<u64>>(), &second, &[5, 299, 300, 1500]);
 

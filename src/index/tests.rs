@@ -56,13 +56,13 @@ fn disturbed(code: &Code, flips: usize, rng: &mut impl Rng) -> Code {
 }
 
 /// An index, and what must be in it.
-struct Pair {
+struct Twin {
     index: Index,
     records: BTreeMap<u64, Code>,
     next: u64,
 }
 
-impl Pair {
+impl Twin {
     fn new(width: Width) -> Self {
         Self { index: Index::new(width), records: BTreeMap::new(), next: 1 }
     }
@@ -117,6 +117,10 @@ impl Pair {
                 assert!(!answer.stats.listed || query.only.is_some() && plan != Plan::Probe);
             }
         }
+        let [auto, scan] = [Plan::Auto, Plan::Scan].map(|plan| Query { plan, ..*query });
+        for answer in snapshot.search_batch(&[auto, scan]) {
+            assert_eq!(answer.neighbours, expected, "in a batch: {query:?}");
+        }
     }
 
     /// All limits and radii at which something changes, around some of the codes.
@@ -153,7 +157,7 @@ fn every_plan_and_kernel_finds_what_the_oracle_finds_at_every_edge() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for width in widths() {
         for (rows, groups) in [(0, 1), (1, 1), (60, 1), (300, 4), (300, 150)] {
-            let mut pair = Pair::built(&random_codes(width, rows, groups, 2));
+            let mut pair = Twin::built(&random_codes(width, rows, groups, 2));
             let near = pair.records.values().next().cloned().unwrap_or(Code::zero(width));
             let queries = [disturbed(&near, 3, &mut rng), random_code(width, &mut rng)];
             pair.check_edges(&queries);
@@ -174,7 +178,7 @@ fn equal_codes_come_oldest_first_and_cost_one_comparison() {
     let mut codes = random_codes(width, 5000, 1, 1);
     let query = codes.get(0);
     (0..45_000).for_each(|_| codes.push(&query).unwrap());
-    let pair = Pair::built(&codes);
+    let pair = Twin::built(&codes);
     for limit in [1, 10, 2000, 44_000] {
         pair.check(&query, limit, None);
     }
@@ -194,7 +198,7 @@ fn ties_at_the_last_place_go_to_the_older_whatever_the_order_of_the_codes() {
     }
     let mut codes = Codes::new(width);
     ring.iter().for_each(|code| codes.push(code).unwrap());
-    let pair = Pair::built(&codes);
+    let pair = Twin::built(&codes);
     for limit in [1, 7, 100, 1500, 4095] {
         pair.check(&query, limit, None);
         pair.check(&query, limit, Some(2));
@@ -207,7 +211,7 @@ fn larger_collections_too() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     for (bits, groups) in [(32, 50), (64, 50), (64, 40_000), (128, 200)] {
         let codes = random_codes(Width::new(bits).unwrap(), 40_000, groups, 8);
-        let pair = Pair::built(&codes);
+        let pair = Twin::built(&codes);
         for i in 0..6 {
             let code = disturbed(&codes.get(i * 6000), 5, &mut rng);
             pair.check(&code, 10, None);
@@ -224,7 +228,7 @@ fn a_subset_is_all_that_is_found() {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     for (bits, rows, groups) in [(64, 9000, 40), (64, 9000, 1), (65, 3000, 3000), (8, 2000, 100)] {
         let codes = random_codes(Width::new(bits).unwrap(), rows, groups, 8);
-        let mut pair = Pair::built(&codes);
+        let mut pair = Twin::built(&codes);
         let removed: Vec<u64> = pair.records.keys().copied().step_by(9).collect();
         pair.apply(&random_codes(codes.width(), 1500, groups, 9), &removed);
         let mut listed = BTreeMap::new();
@@ -246,9 +250,64 @@ fn a_subset_is_all_that_is_found() {
 }
 
 #[test]
+fn a_batch_is_answered_as_its_queries_one_by_one() {
+    for (bits, rows, groups) in [(64, 70_000, 70_000), (1000, 5000, 50), (64, 40_000, 40)] {
+        let codes = random_codes(Width::new(bits).unwrap(), rows, groups, 8);
+        let mut pair = Twin::built(&codes);
+        pair.apply(&random_codes(codes.width(), 1500, groups, 9), &[10, 13, 16]);
+        let only: Numbers = (0..pair.next).step_by(3).collect();
+        let asked: Vec<Code> = (0..150).map(|i| codes.get(i * 31)).collect();
+        let queries: Vec<Query<'_>> = asked
+            .iter()
+            .zip([Plan::Auto, Plan::Scan, Plan::Probe].into_iter().cycle())
+            .zip([1, 10, 100, 0, usize::MAX].into_iter().cycle())
+            .zip([None, Some(&only)].into_iter().cycle())
+            .map(|(((code, plan), limit), only)| Query {
+                only,
+                plan,
+                radius: (limit == usize::MAX).then_some(2),
+                ..Query::nearest(code, limit)
+            })
+            .collect();
+        let answers = pair.index.search_batch(&queries);
+        assert_eq!(answers.len(), queries.len());
+        for (answer, query) in answers.iter().zip(&queries) {
+            assert_eq!(answer.neighbours, pair.index.search(query).neighbours, "{query:?}");
+            assert!(answer.complete);
+        }
+        for i in [0, 1, 2, 77] {
+            assert_eq!(answers[i].neighbours, pair.expected(&queries[i]));
+        }
+    }
+}
+
+#[test]
+fn pairs_are_all_that_are_near_each_other_each_once_and_in_order() {
+    for ((width, groups), seed) in widths().into_iter().zip([1, 7, 90].into_iter().cycle()).zip(0..)
+    {
+        let mut pair = Twin::built(&random_codes(width, 400, groups, seed));
+        let removed: Vec<u64> = pair.records.keys().copied().step_by(7).collect();
+        pair.apply(&random_codes(width, 60, groups, seed + 1), &removed);
+        for radius in [0, 1, 3, width.bits() as u32] {
+            let mut expected = Vec::new();
+            for (&older, code) in &pair.records {
+                for (&newer, other) in pair.records.range(older + 1..) {
+                    let distance = code.distance(other);
+                    expected.push(Pair { older, distance, newer });
+                }
+            }
+            expected.retain(|pair| pair.distance <= radius);
+            expected.sort();
+            let pairs: Vec<_> = pair.index.snapshot().pairs(radius).collect();
+            assert!(pairs == expected, "{width} {groups} {radius}");
+        }
+    }
+}
+
+#[test]
 fn a_delta_of_several_chunks_is_searched_whole() {
     let width = Width::new(65).unwrap();
-    let mut pair = Pair::new(width);
+    let mut pair = Twin::new(width);
     for seed in 0..4 {
         pair.apply(&random_codes(width, 700, 30, seed), &[]);
     }
@@ -266,7 +325,7 @@ fn a_delta_of_several_chunks_is_searched_whole() {
 #[test]
 fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
     let codes = random_codes(Width::new(64).unwrap(), 40_000, 10_000, 8);
-    let pair = Pair::built(&codes);
+    let pair = Twin::built(&codes);
     let code = codes.get(17);
     assert_eq!(pair.index.search(&Query::within(&code, 1)).stats.plan, Plan::Probe);
     let far = pair.index.search(&Query::within(&code, 20));
@@ -277,7 +336,7 @@ fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
 #[test]
 fn a_deadline_ends_the_search_and_the_answer_says_so() {
     let codes = random_codes(Width::new(64).unwrap(), 5000, 100, 8);
-    let mut pair = Pair::built(&codes);
+    let mut pair = Twin::built(&codes);
     pair.apply(&random_codes(codes.width(), 100, 1, 2), &[]);
     let code = codes.get(3);
     for plan in [Plan::Auto, Plan::Probe, Plan::Scan] {
@@ -293,7 +352,7 @@ fn a_deadline_ends_the_search_and_the_answer_says_so() {
 #[test]
 fn a_large_delta_is_folded_by_itself() {
     let width = Width::new(64).unwrap();
-    let mut pair = Pair::new(width);
+    let mut pair = Twin::new(width);
     for seed in 0..20 {
         let removed: Vec<u64> = pair.records.keys().copied().step_by(5).take(300).collect();
         pair.apply(&random_codes(width, 2000, 500, seed), &removed);
@@ -357,7 +416,7 @@ proptest! {
         groups in 1usize..20,
         steps in prop::collection::vec(step(), 1..30),
     ) {
-        let mut pair = Pair::new(width);
+        let mut pair = Twin::new(width);
         for (i, step) in (0..).zip(steps) {
             let seed = u64::wrapping_add(seed, i);
             match step {

@@ -159,6 +159,19 @@ impl Hyperplanes {
         Ok(codes)
     }
 
+    /// The scalar products of each row, taken at length 1, with the normals: shape (rows, bits). A
+    /// bit of the code is 1 where its product is above 0.
+    ///
+    /// # Errors
+    /// As in [`Self::encode`].
+    pub fn products(&self, inputs: &Inputs) -> Result<Matrix> {
+        self.check(inputs)?;
+        let values = fill_rows(inputs.len(), self.width.bits(), |i, row| {
+            self.project(inputs, i, row);
+        });
+        Ok(Matrix::new(inputs.len(), self.width.bits(), values))
+    }
+
     /// The code layer's real values: the logistic function of each row's scalar products, taken at
     /// length 1. Shape (rows, bits), within 0..=1; above one half where the bit is 1 (or just one
     /// half, where the product is too small for an f32 to show).

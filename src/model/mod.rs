@@ -299,6 +299,15 @@ impl Model {
         Ok(codes)
     }
 
+    /// The values before the code layer's sigmoid: shape (rows, bits). A bit of the code is 1 where
+    /// its value is above 0, and the value is the log odds of that bit.
+    ///
+    /// # Errors
+    /// As [`Model::features`].
+    pub fn logits(&self, inputs: &Inputs) -> Result<Matrix> {
+        Ok(self.0.encoder.values(&self.features(inputs)?))
+    }
+
     /// The code layer's real values, 0 to 1: shape (rows, bits). A bit of the code is 1 where the
     /// value is above one half.
     ///

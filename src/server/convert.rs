@@ -6,14 +6,19 @@ use prost_types::Timestamp;
 
 use super::proto;
 use crate::code::{Code, Width};
-use crate::collection::{Collection, CollectionSettings, IndexedField, KeepVectors, Upserted};
+use crate::collection::{
+    Collection, CollectionSettings, IndexedField, KeepVectors, Metric, Upserted,
+};
 use crate::encoder::{EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::filter::Field;
 use crate::index::Plan;
 use crate::input::{Image, InputKind};
-use crate::record::{Hit, NewRecord, Payload, Record, RecordId, Source};
-use crate::search::{Answer, Query, SearchStats};
+use crate::record::{NewRecord, Payload, Record, RecordId, Source};
+use crate::search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, SearchStats};
+
+/// Candidates that diverse hits are chosen from, where a request does not say.
+const DEFAULT_CANDIDATES: usize = 100;
 
 /// An error where a required field is not set, or a oneof has no choice.
 pub fn required<T>(field: Option<T>, place: &str, expected: &str) -> Result<T> {
@@ -45,6 +50,9 @@ impl proto::CreateCollectionRequest {
         }
         if let Some(keep) = self.keep_vectors {
             settings.keep_vectors = keep_vectors(keep)?;
+        }
+        if let Some(wanted) = self.metric {
+            settings.metric = metric(wanted)?;
         }
         let field = |(i, name): (usize, &String)| {
             Field::parse(name).map_err(|e| at(&format!("index_fields[{i}]"), e))
@@ -99,6 +107,17 @@ fn keep_vectors(keep: i32) -> Result<KeepVectors> {
     }
 }
 
+fn metric(metric: i32) -> Result<Metric> {
+    match proto::Metric::try_from(metric) {
+        Ok(proto::Metric::Cosine) => Ok(Metric::Cosine),
+        Ok(proto::Metric::Dot) => Ok(Metric::Dot),
+        Ok(proto::Metric::L2) => Ok(Metric::L2),
+        Ok(proto::Metric::Unspecified) | Err(_) => {
+            Err(unknown("metric", "METRIC_COSINE, METRIC_DOT or METRIC_L2", metric))
+        }
+    }
+}
+
 impl From<&Collection> for proto::Collection {
     fn from(collection: &Collection) -> Self {
         let info = collection.info();
@@ -107,6 +126,11 @@ impl From<&Collection> for proto::Collection {
             KeepVectors::F16 => proto::KeepVectors::F16,
             KeepVectors::F32 => proto::KeepVectors::F32,
         };
+        let metric = match info.metric {
+            Metric::Cosine => proto::Metric::Cosine,
+            Metric::Dot => proto::Metric::Dot,
+            Metric::L2 => proto::Metric::L2,
+        };
         Self {
             name: info.name,
             bits: info.width.bits() as u32,
@@ -114,6 +138,7 @@ impl From<&Collection> for proto::Collection {
             input: collection.input().map(Into::into),
             keep_text: info.keep_text,
             keep_vectors: keep_vectors.into(),
+            metric: metric.into(),
             records: info.records,
             created: Some(Timestamp { seconds: info.created as i64, nanos: 0 }),
             index_fields: info.index_fields.into_iter().map(Into::into).collect(),
@@ -268,6 +293,31 @@ pub fn plan(plan: Option<i32>) -> Result<Plan> {
     }
 }
 
+/// The rescoring of a request.
+pub fn rescore(rescore: proto::Rescore) -> Result<Rescore> {
+    let plain = match proto::RescoreBy::try_from(rescore.by) {
+        Ok(proto::RescoreBy::Asymmetric) => Rescore::asymmetric(),
+        Ok(proto::RescoreBy::Vector) => Rescore::vector(),
+        Ok(proto::RescoreBy::Unspecified) | Err(_) => {
+            let expected = "RESCORE_BY_ASYMMETRIC or RESCORE_BY_VECTOR";
+            return Err(unknown("rescore.by", expected, rescore.by));
+        }
+    };
+    Ok(rescore.oversampling.map_or(plain, |oversampling| plain.of(size(oversampling))))
+}
+
+/// The diversity of a request.
+pub fn diversity(diversity: proto::Diversity) -> Diversity {
+    let proto::Diversity { weight, candidates } = diversity;
+    Diversity { weight, candidates: candidates.map_or(DEFAULT_CANDIDATES, size) }
+}
+
+/// The groups of a request.
+pub fn group_by(group_by: proto::GroupBy) -> Result<GroupBy> {
+    let field = Field::parse(&group_by.field).map_err(|e| at("group_by.field", e))?;
+    Ok(GroupBy { field, size: group_by.size.map_or(1, size) })
+}
+
 impl From<Answer> for proto::SearchResponse {
     fn from(answer: Answer) -> Self {
         Self {
@@ -285,6 +335,7 @@ impl From<Hit> for proto::Hit {
             distance: hit.distance,
             score: hit.score,
             payload_json: hit.payload.map(|payload| payload.to_json()),
+            group: hit.group.as_ref().map(super::filter::to_wire),
         }
     }
 }
@@ -303,6 +354,8 @@ impl From<SearchStats> for proto::SearchStats {
             probes: stats.probes,
             compared: stats.compared,
             tested: stats.tested,
+            rescored: stats.rescored,
+            rescoring_seconds: stats.rescoring.as_secs_f64(),
             filtering_seconds: stats.filtering.as_secs_f64(),
             encoding_seconds: stats.encoding.as_secs_f64(),
             searching_seconds: stats.searching.as_secs_f64(),

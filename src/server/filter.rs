@@ -5,7 +5,7 @@ use super::convert::{at, required};
 use super::proto;
 use super::proto::field_filter::Condition as Wire;
 use crate::error::{Error, Result};
-use crate::filter::{Comparison, Condition, Field, Filter, Point, Value};
+use crate::filter::{Comparison, Condition, Field, Filter, Point, Value, View};
 use crate::record::RecordId;
 
 /// The filter of a request, where it has one.
@@ -69,6 +69,24 @@ fn value(value: proto::Value) -> Result<Value> {
         Kind::Number(number) => Value::number(number),
         Kind::Boolean(boolean) => Ok(boolean.into()),
     }
+}
+
+/// A value on the wire.
+pub fn to_wire(value: &Value) -> proto::Value {
+    use proto::value::Kind;
+    let kind = match value.view() {
+        View::Bool(boolean) => Kind::Boolean(boolean),
+        View::Integer(integer) => match (i64::try_from(integer), u64::try_from(integer)) {
+            (Ok(integer), _) => Kind::Integer(integer),
+            (_, Ok(integer)) => Kind::Unsigned(integer),
+            // Numbers so large come from floats.
+            _ => Kind::Number(integer as f64),
+        },
+        View::Float(number) => Kind::Number(number),
+        View::Date(date) => Kind::Text(date.to_string()),
+        View::Text(text) => Kind::Text(text.to_owned()),
+    };
+    proto::Value { kind: Some(kind) }
 }
 
 fn each<T, U>(list: Vec<T>, place: &str, convert: impl Fn(T) -> Result<U>) -> Result<Vec<U>> {

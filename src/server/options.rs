@@ -66,6 +66,8 @@ pub struct ServerOptions {
     pub max_queries: usize,
     /// Hits of one query. 10,000.
     pub max_limit: usize,
+    /// Records that one query looks at more closely. 100,000.
+    pub max_candidates: usize,
     /// Hits of all queries of a batch. 100,000.
     pub max_batch_hits: usize,
     /// Items on a page where the request does not say. 100.
@@ -107,6 +109,7 @@ impl Default for ServerOptions {
             max_lookups: 1000,
             max_queries: 1000,
             max_limit: 10_000,
+            max_candidates: 100_000,
             max_batch_hits: 100_000,
             default_page_size: 100,
             max_page_size: 1000,

@@ -22,8 +22,7 @@ use super::status::{as_elsewhere, problem, refuse, status};
 use super::{ServerOptions, convert};
 use crate::code::Width;
 use crate::error::{Error, Result};
-use crate::record::Hit;
-use crate::search::Search;
+use crate::search::{Hit, Search};
 
 /// Hits where a request does not say.
 const DEFAULT_LIMIT: usize = 10;
@@ -114,13 +113,13 @@ impl Api {
     fn ball(&self, request: proto::SearchBallRequest, deadline: Instant) -> Result<Vec<Hit>> {
         let collection = self.database.collection(&request.collection)?;
         let search = Search {
-            query: convert::query(request.query, collection.width())?,
             limit: usize::MAX,
             radius: Some(request.radius),
             filter: filter(request.filter)?,
             plan: convert::plan(request.plan)?,
             payload: request.payload,
             deadline: Some(deadline),
+            ..Search::new(convert::query(request.query, collection.width())?)
         };
         Ok(collection.search(&search)?.hits)
     }
@@ -178,6 +177,9 @@ impl Api {
             if !matches!(kind, Some(Kind::Code(_) | Kind::Id(_)))
                 || search.plan.is_some()
                 || search.filter.is_some()
+                || search.rescore.is_some()
+                || search.diversity.is_some()
+                || search.group_by.is_some()
                 || search.limit() > QUICK_HITS
             {
                 return false;
@@ -307,15 +309,29 @@ fn search(
 ) -> Result<Search> {
     let limit = request.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize);
     check_count("limit", limit, options.max_limit)?;
-    Ok(Search {
-        query: convert::query(request.query, width)?,
+    let search = Search {
         limit,
         radius: request.radius,
         filter: filter(request.filter)?,
+        rescore: request.rescore.map(convert::rescore).transpose()?,
+        diversity: request.diversity.map(convert::diversity),
+        group_by: request.group_by.map(convert::group_by).transpose()?,
         plan: convert::plan(request.plan)?,
         payload: request.payload,
         deadline: Some(deadline),
-    })
+        ..Search::new(convert::query(request.query, width)?)
+    };
+    if let Some(rescore) = search.rescore {
+        let found = limit.saturating_mul(rescore.oversampling);
+        check_count("rescore.oversampling x limit", found, options.max_candidates)?;
+    }
+    if let Some(diversity) = search.diversity {
+        check_count("diversity.candidates", diversity.candidates, options.max_limit)?;
+    }
+    if let Some(by) = &search.group_by {
+        check_count("group_by.size x limit", limit.saturating_mul(by.size), options.max_limit)?;
+    }
+    Ok(search)
 }
 
 /// Hits in the order of their distances as messages of one ring each.

@@ -102,11 +102,12 @@ impl Store {
         );
         let files = shared.state().segments.files();
         let contents = contents::read_again(&files, shared.hasher, shared.width)?;
+        // Nobody may look between the moment when the table is empty and that when memory is full.
+        let mut state = shared.state_mut();
         if let Err(Broken(reason)) = shared.trees.clear() {
             tracing::error!(reason, "sled does not work; until reopened all is kept in memory");
             shared.trees.given_up.store(true, Ordering::Release);
         }
-        let mut state = shared.state_mut();
         state.recent = contents.recent(&state.segments, 0);
         state.merging = None;
         state.broken = None;
@@ -165,7 +166,8 @@ impl Shared {
             let state = self.state();
             run.retain(|number| state.segments.is_live(number));
         };
-        let ids = self.trees.ids.merge(&recent.id_run(), reach, sweep, prune);
+        let ids = self.trees.expect_ids(&recent);
+        let ids = ids.and_then(|()| self.trees.ids.merge(&recent.id_run(), reach, sweep, prune));
         let merged =
             ids.and_then(|()| self.trees.codes.merge(&recent.code_run(), reach, sweep, prune));
         {

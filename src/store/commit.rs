@@ -208,7 +208,16 @@ impl Store {
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             let mut known: Vec<(Vec<u8>, Option<u64>)> = Vec::new();
             while let Some((_, place)) = found.next_if(|(hash, _)| *hash == same[0].0) {
-                let id = place.read(shared.width, |record| Ok(record.id.as_bytes().to_vec()))?;
+                let id = place.read(shared.width, |record| Ok(record.id.as_bytes().to_vec()));
+                let id = match id {
+                    // That 64 bits of a keyed hash agree leaves hardly a doubt that it is this id,
+                    // and a record that cannot be read is no loss.
+                    Err(error @ Error::Damaged { .. }) => {
+                        tracing::warn!(%error, "a damaged record is replaced or deleted");
+                        pending[same[0].1 as usize].id().to_vec()
+                    }
+                    id => id?,
+                };
                 known.push((id, Some(place.number)));
             }
             if known.is_empty() && same.len() == 1 {

@@ -131,11 +131,11 @@ pub(super) fn read_segments(
             );
             file.truncate(end.length)?;
         }
-        if end.torn > 0 || end.length > known.length {
+        if last {
             // A process that is killed before its sync, or whose sync failed, leaves a whole group
             // that may be in memory only, and that the kernel may believe to be on the disk. From
             // here on it counts: it is written again. The groups before it were synced before it
-            // was written.
+            // was written. Likewise a cut that was not synced counts from here on.
             file.write_again(end.last_group.max(known.length)..end.length)?;
             file.sync()?;
         }

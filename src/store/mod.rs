@@ -26,6 +26,7 @@
 //! a segment.
 
 mod block;
+mod bloom;
 mod checkpoint;
 mod commit;
 mod contents;

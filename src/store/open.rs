@@ -92,6 +92,7 @@ impl Store {
         });
         let reach = reach.map_err(|broken| table.error(broken))?;
 
+        trees.know_ids(&contents, &segments, reach);
         let recent = contents.recent(&segments, reach);
         let open = segments.open().known();
         if let Some(last) = manifest.segments.last_mut()

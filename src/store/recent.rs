@@ -78,6 +78,11 @@ impl Recent {
         self.numbers.iter().copied().zip(self.words.chunks_exact(self.width.words()))
     }
 
+    /// The hash of every id.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.ids.keys().copied().chain(self.more.iter().map(|(hash, _)| *hash))
+    }
+
     /// The ids as sorted entries of the table.
     pub(super) fn id_run(&self) -> Run {
         let mut run = Run::new(8);

@@ -553,3 +553,37 @@ fn filters_from_the_command_line() {
     env.fails(2, "delete 1 --data-dir db -c c --filter 'true'", &["cannot be used with"]);
     env.fails(2, "delete --data-dir db -c c", &["required"]);
 }
+
+#[test]
+fn rescoring_diversity_and_groups_from_the_command_line() {
+    let env = TestEnv::new();
+    let vectors: Vec<f32> = (0..40).flat_map(|i| [(i as f32).sin(), (i as f32).cos()]).collect();
+    env.file("v.npy", npy("<f4", "(40, 2)", &f32s(&vectors)));
+    let labels: String = (0..40).map(|i| format!("{{\"label\":\"l{}\"}}\n", i % 4)).collect();
+    env.file("l.jsonl", labels);
+    let made = env
+        .one("collection create c --data-dir db --bits 16 --dim 2 --keep-vectors f16 --metric l2");
+    assert_eq!((&made["metric"], &made["keep_vectors"]), (&json!("l2"), &json!("f16")));
+    env.ok("index v.npy --labels l.jsonl --data-dir db -c c");
+    env.file("q.npy", npy("<f4", "(1, 2)", &f32s(&[0.0, 1.0])));
+    let search = "search --data-dir db -c c --input q.npy --limit 3 --explain";
+    let line = env.one(&format!("{search} --rescore vector --oversampling 100"));
+    // Row i stands at the angle i: 0, 44 and 6 are the nearest turns, and 38 = 6 x 2 pi + 0.3.
+    assert_eq!(ids(&line), ["0", "6", "38"]);
+    assert_eq!(line["stats"]["rescored"], 40);
+    let line = env.one(&format!("{search} --rescore asymmetric"));
+    assert_eq!((ids(&line)[0], &line["stats"]["rescored"]), ("0", &json!(12)));
+    let line = env.one(&format!("{search} --diversity 1 --candidates 40"));
+    assert_eq!(ids(&line)[0], "0");
+    let line = env.one(&format!("{search} --group-by label --group-size 2"));
+    let groups: Vec<&str> =
+        line["hits"].as_array().unwrap().iter().map(|hit| hit["group"].as_str().unwrap()).collect();
+    assert_eq!((groups.len(), groups[0] == groups[1], groups[1] == groups[2]), (6, true, false));
+
+    env.fails(2, &format!("{search} --oversampling 3"), &["goes with --rescore"]);
+    env.fails(2, &format!("{search} --candidates 3"), &["--diversity"]);
+    env.fails(1, &format!("{search} --rescore vector --oversampling 0"), &["expected 1 to 1000"]);
+    let none = "collection create n --data-dir db --bits 16 --dim 2";
+    env.ok(none);
+    env.fails(1, &format!("{} --rescore vector", search.replace("-c c", "-c n")), &["keeps none"]);
+}

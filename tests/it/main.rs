@@ -4,12 +4,16 @@
 mod cli;
 mod code;
 mod collection;
+mod damage;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
 mod house;
 #[cfg(all(feature = "cli", feature = "server"))]
+mod kill;
+#[cfg(all(feature = "cli", feature = "server"))]
 mod python;
+mod rescoring;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]

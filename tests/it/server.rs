@@ -111,6 +111,7 @@ impl TestServer {
             keep_text: None,
             keep_vectors: None,
             index_fields: Vec::new(),
+            metric: None,
         };
         let created = self.collections().create_collection(request).await?;
         Ok(created.into_inner().collection.unwrap())

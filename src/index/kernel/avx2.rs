@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::portable::row_by_row;
+use super::portable::{self, row_by_row};
 use super::{Found, Span, fetch, rows};
 
 /// Rows whose distances fill a vector.
@@ -32,6 +32,35 @@ pub(super) fn within(
         [a, b] => narrow::<2>(codes, &[a, b, a, b], spans, radius, found),
         [a, b, c, d] => narrow::<4>(codes, &[a, b, c, d], spans, radius, found),
         _ => wide(codes, query, spans, radius, found),
+    }
+}
+
+/// The plain loop, compiled for this CPU: its instruction that counts ones is what matters.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
+    match query.len() {
+        1 => portable::closest(codes, &query[..1]),
+        2 => portable::closest(codes, &query[..2]),
+        4 => portable::closest(codes, &query[..4]),
+        _ => portable::closest(codes, query),
+    }
+}
+
+/// The plain loop, compiled for this CPU.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn reached(
+    codes: &[u64],
+    query: &[u64],
+    reaches: &[u16],
+    span: Span,
+    radius: u32,
+    found: &mut Vec<Found>,
+) {
+    match query.len() {
+        1 => portable::reached(codes, &query[..1], reaches, span, radius, found),
+        2 => portable::reached(codes, &query[..2], reaches, span, radius, found),
+        4 => portable::reached(codes, &query[..4], reaches, span, radius, found),
+        _ => portable::reached(codes, query, reaches, span, radius, found),
     }
 }
 

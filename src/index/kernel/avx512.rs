@@ -26,87 +26,171 @@ pub(super) fn within(
     if spans.len() > 1 {
         fetch(codes, query.len(), spans);
     }
-    match *query {
-        [a] => narrow::<1>(codes, [a; 8], spans, radius, found),
-        [a, b] => narrow::<2>(codes, [a, b, a, b, a, b, a, b], spans, radius, found),
-        [a, b, c, d] => narrow::<4>(codes, [a, b, c, d, a, b, c, d], spans, radius, found),
-        _ => wide(codes, query, spans, radius, found),
+    let query = Query::new(query);
+    match query.words {
+        1 => span_by_span::<1>(codes, &query, spans, radius, found),
+        2 => span_by_span::<2>(codes, &query, spans, radius, found),
+        4 => span_by_span::<4>(codes, &query, spans, radius, found),
+        _ => span_by_span::<ANY>(codes, &query, spans, radius, found),
     }
 }
 
-/// Codes of `W` words, where `W` is 1, 2 or 4; `query` is repeated to fill a vector.
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn narrow<const W: usize>(
+pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
+    let query = Query::new(query);
+    match query.words {
+        1 => least::<1>(codes, &query),
+        2 => least::<2>(codes, &query),
+        4 => least::<4>(codes, &query),
+        _ => least::<ANY>(codes, &query),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+pub(super) fn reached(
     codes: &[u64],
-    query: [u64; 8],
+    query: &[u64],
+    reaches: &[u16],
+    span: Span,
+    radius: u32,
+    found: &mut Vec<Found>,
+) {
+    let query = Query::new(query);
+    match query.words {
+        1 => row_by_row::<1>(codes, &query, reaches, span, radius, found),
+        2 => row_by_row::<2>(codes, &query, reaches, span, radius, found),
+        4 => row_by_row::<4>(codes, &query, reaches, span, radius, found),
+        _ => row_by_row::<ANY>(codes, &query, reaches, span, radius, found),
+    }
+}
+
+/// Stands for a number of words that is not a constant.
+const ANY: usize = 0;
+
+/// A query in vectors: repeated to fill one where it has 1, 2 or 4 words, and else in two parts,
+/// filled up with zeros.
+struct Query {
+    words: usize,
+    parts: [__m512i; 2],
+}
+
+impl Query {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(query: &[u64]) -> Self {
+        let repeated = match *query {
+            [a] => [a; 8],
+            [a, b] => [a, b, a, b, a, b, a, b],
+            [a, b, c, d] => [a, b, c, d, a, b, c, d],
+            _ => {
+                let (low, high) = query.split_at(query.len().min(8));
+                return Self { words: query.len(), parts: [load(low), load(high)] };
+            }
+        };
+        let part = load(&repeated);
+        Self { words: query.len(), parts: [part, part] }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn span_by_span<const W: usize>(
+    codes: &[u64],
+    query: &Query,
     spans: &[Span],
     radius: u32,
     found: &mut Vec<Found>,
 ) {
-    let query = load(&query);
+    let words = if W == ANY { query.words } else { W };
+    let limit = _mm512_set1_epi64(i64::from(radius));
     for &span in spans {
         let mut row = span.start;
-        let mut blocks = rows(codes, W, span).chunks_exact(BLOCK * W);
+        let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
         for block in &mut blocks {
-            let (a, rest) = block.split_at(GROUP * W);
-            let (b, rest) = rest.split_at(GROUP * W);
-            let (c, d) = rest.split_at(GROUP * W);
+            let (a, rest) = block.split_at(GROUP * words);
+            let (b, rest) = rest.split_at(GROUP * words);
+            let (c, d) = rest.split_at(GROUP * words);
             let a = distances::<W>(a, query);
             let b = distances::<W>(b, query);
             let c = distances::<W>(c, query);
             let d = distances::<W>(d, query);
             let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
-            if _mm512_cmple_epu64_mask(least, _mm512_set1_epi64(i64::from(radius))) != 0 {
+            if _mm512_cmple_epu64_mask(least, limit) != 0 {
                 for (group, row) in [a, b, c, d].into_iter().zip((row..).step_by(GROUP)) {
-                    keep(group, GROUP, row, radius, found);
+                    keep(group, GROUP, row, limit, found);
                 }
             }
             row += BLOCK as u32;
         }
-        for row in (row..span.end).step_by(GROUP) {
-            let count = GROUP.min((span.end - row) as usize);
-            let distances = distances::<W>(&codes[row as usize * W..], query);
-            keep(distances, count, row, radius, found);
+        let rest = blocks.remainder().chunks(GROUP * words);
+        for (group, row) in rest.zip((row..).step_by(GROUP)) {
+            keep(distances::<W>(group, query), group.len() / words, row, limit, found);
         }
     }
 }
 
-/// Codes of any number of words up to 16: each row's counts are summed up on their own.
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn wide(codes: &[u64], query: &[u64], spans: &[Span], radius: u32, found: &mut Vec<Found>) {
-    let words = query.len();
-    let (low, high) = (first(words), first(words.saturating_sub(8)));
-    let query = [load(query), load(&query[words.min(8)..])];
-    for &span in spans {
-        for row in (span.start..span.end).step_by(GROUP) {
-            let count = GROUP.min((span.end - row) as usize);
-            let mut sums = [_mm512_setzero_si512(); GROUP];
-            for (sum, row) in sums.iter_mut().zip(row as usize..row as usize + count) {
-                let code = &codes[row * words..];
-                let part = _mm512_xor_si512(load(code), query[0]);
-                *sum = _mm512_maskz_popcnt_epi64(low, part);
-                if words > 8 {
-                    let part = _mm512_xor_si512(load(&code[8..]), query[1]);
-                    let part = _mm512_maskz_popcnt_epi64(high, part);
-                    *sum = _mm512_add_epi64(*sum, part);
-                }
-            }
-            let [a, b, c, d, e, f, g, h] = sums;
-            let distances = add_lanes(
-                add_lanes(add_words(a, b), add_words(c, d)),
-                add_lanes(add_words(e, f), add_words(g, h)),
-            );
-            keep(distances, count, row, radius, found);
-        }
-    }
-}
-
-/// The distances of eight rows of `W` words, in the order of the rows; lanes for which there is
-/// no row are filled with anything.
+/// The distance and the row are one number, so the least of them is the first of the nearest.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn distances<const W: usize>(rows: &[u64], query: __m512i) -> __m512i {
-    let counts = |i: usize| differing(load(&rows[(8 * i).min(rows.len())..]), query);
+fn least<const W: usize>(codes: &[u64], query: &Query) -> Option<Found> {
+    let words = if W == ANY { query.words } else { W };
+    let mut least = _mm512_set1_epi64(-1);
+    let mut rows = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    for group in codes.chunks(GROUP * words) {
+        let here = _mm512_or_si512(_mm512_slli_epi64::<32>(distances::<W>(group, query)), rows);
+        least = _mm512_mask_min_epu64(least, first(group.len() / words), least, here);
+        rows = _mm512_add_epi64(rows, _mm512_set1_epi64(GROUP as i64));
+    }
+    let least = _mm512_reduce_min_epu64(least);
+    let found = Found { row: least as u32, distance: (least >> 32) as u32 };
+    (!codes.is_empty()).then_some(found)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn row_by_row<const W: usize>(
+    codes: &[u64],
+    query: &Query,
+    reaches: &[u16],
+    span: Span,
+    radius: u32,
+    found: &mut Vec<Found>,
+) {
+    let words = if W == ANY { query.words } else { W };
+    let limit = _mm512_set1_epi64(i64::from(radius));
+    let mut row = span.start;
+    let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
+    let mut reaches = reaches[span.start as usize..span.end as usize].chunks_exact(BLOCK);
+    for (block, reaches) in (&mut blocks).zip(&mut reaches) {
+        // What is left of the distance behind the reach.
+        let mut least = limit;
+        let mut groups = [limit; BLOCK / GROUP];
+        for (i, distance) in groups.iter_mut().enumerate() {
+            *distance = distances::<W>(&block[i * GROUP * words..][..GROUP * words], query);
+            let gap = _mm512_sub_epi64(*distance, widen(&reaches[i * GROUP..][..GROUP]));
+            least = if i == 0 { gap } else { _mm512_min_epi64(least, gap) };
+        }
+        if _mm512_cmple_epi64_mask(least, limit) != 0 {
+            for (i, distance) in groups.into_iter().enumerate() {
+                let limit = _mm512_add_epi64(limit, widen(&reaches[i * GROUP..][..GROUP]));
+                keep(distance, GROUP, row + (i * GROUP) as u32, limit, found);
+            }
+        }
+        row += BLOCK as u32;
+    }
+    let rest = blocks.remainder().chunks(GROUP * words).zip(reaches.remainder().chunks(GROUP));
+    for ((group, reaches), row) in rest.zip((row..).step_by(GROUP)) {
+        let limit = _mm512_add_epi64(limit, widen(reaches));
+        keep(distances::<W>(group, query), reaches.len(), row, limit, found);
+    }
+}
+
+/// The distances of up to eight rows of `W` words, in the order of the rows; lanes for which there
+/// is no row are filled with anything.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn distances<const W: usize>(rows: &[u64], query: &Query) -> __m512i {
+    let counts = |i: usize| differing(load(&rows[(8 * i).min(rows.len())..]), query.parts[0]);
     match W {
         1 => counts(0),
         2 => {
@@ -114,14 +198,38 @@ fn distances<const W: usize>(rows: &[u64], query: __m512i) -> __m512i {
             // Rows 0 4 1 5 2 6 3 7.
             _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), sums)
         }
-        _ => {
+        4 => {
             let low = add_words(counts(0), counts(1));
             let high = add_words(counts(2), counts(3));
             let sums = add_lanes(low, high);
             // Rows 0 2 1 3 4 6 5 7.
             _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 1, 3, 4, 6, 5, 7), sums)
         }
+        _ => wide_distances(rows, query),
     }
+}
+
+/// The same for any number of words up to 16: each row's counts are summed up on their own.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn wide_distances(rows: &[u64], query: &Query) -> __m512i {
+    let (low, high) = (first(query.words), first(query.words.saturating_sub(8)));
+    let mut sums = [_mm512_setzero_si512(); GROUP];
+    // The words behind a row belong to the next one; to load them and mask them is quick.
+    for (sum, at) in sums.iter_mut().zip((0..rows.len()).step_by(query.words)) {
+        let part = _mm512_xor_si512(load(&rows[at..]), query.parts[0]);
+        *sum = _mm512_maskz_popcnt_epi64(low, part);
+        if query.words > 8 {
+            let part = _mm512_xor_si512(load(&rows[at + 8..]), query.parts[1]);
+            let part = _mm512_maskz_popcnt_epi64(high, part);
+            *sum = _mm512_add_epi64(*sum, part);
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    add_lanes(
+        add_lanes(add_words(a, b), add_words(c, d)),
+        add_lanes(add_words(e, f), add_words(g, h)),
+    )
 }
 
 /// The ones in each word of `a ^ b`.
@@ -147,12 +255,11 @@ fn add_lanes(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi64(even, odd)
 }
 
-/// Appends those of the first `count` lanes that are near enough; lane 0 belongs to `row`.
+/// Appends those of the first `count` lanes that are at most `limit`; lane 0 belongs to `row`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn keep(distances: __m512i, count: usize, row: u32, radius: u32, found: &mut Vec<Found>) {
-    let radius = _mm512_set1_epi64(i64::from(radius));
-    let mut near = _mm512_mask_cmple_epu64_mask(first(count), distances, radius);
+fn keep(distances: __m512i, count: usize, row: u32, limit: __m512i, found: &mut Vec<Found>) {
+    let mut near = _mm512_mask_cmple_epu64_mask(first(count), distances, limit);
     if near != 0 {
         let distances = store(distances);
         while near != 0 {
@@ -183,6 +290,19 @@ fn load(words: &[u64]) -> __m512i {
         // of them are in the slice.
         None => unsafe { _mm512_maskz_loadu_epi64(first(words.len()), words.as_ptr().cast()) },
     }
+}
+
+/// Up to eight numbers of 16 bits, and zeros, as numbers of 64.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen(numbers: &[u16]) -> __m512i {
+    let mut all = [0; 8];
+    let numbers = numbers.first_chunk::<8>().unwrap_or_else(|| {
+        all[..numbers.len()].copy_from_slice(numbers);
+        &all
+    });
+    // SAFETY: the array has the 16 bytes that are read.
+    _mm512_cvtepu16_epi64(unsafe { _mm_loadu_si128(numbers.as_ptr().cast()) })
 }
 
 #[inline]

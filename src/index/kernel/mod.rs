@@ -147,6 +147,49 @@ impl Kernel {
             Isa::Avx512 => unsafe { avx512::within(codes, query, spans, radius, found) },
         }
     }
+
+    /// The row of `codes` nearest to `query`, the first of them where several are; none where there
+    /// is no row.
+    pub(super) fn closest(self, codes: &[u64], query: &[u64]) -> Option<Found> {
+        assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
+        match self.0 {
+            Isa::Portable => portable::closest(codes, query),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
+            Isa::Avx2 => unsafe { avx2::closest(codes, query) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
+            // avx512vpopcntdq.
+            Isa::Avx512 => unsafe { avx512::closest(codes, query) },
+        }
+    }
+
+    /// Appends to `found` each row of `span` that is at most `radius + reaches[row]` bits from
+    /// `query`, in the order of the rows: balls around the rows that the query's ball touches.
+    ///
+    /// # Panics
+    /// Where the span goes beyond the rows or the reaches.
+    pub(super) fn reached(
+        self,
+        codes: &[u64],
+        query: &[u64],
+        reaches: &[u16],
+        span: Span,
+        radius: u32,
+        found: &mut Vec<Found>,
+    ) {
+        assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
+        match self.0 {
+            Isa::Portable => portable::reached(codes, query, reaches, span, radius, found),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
+            Isa::Avx2 => unsafe { avx2::reached(codes, query, reaches, span, radius, found) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
+            // avx512vpopcntdq.
+            Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, span, radius, found) },
+        }
+    }
 }
 
 /// Asks the memory for the first codes of each span, so that all are on their way before the first
@@ -181,6 +224,18 @@ mod tests {
         kernel.within(codes, query, spans, radius, &mut fast);
         Kernel::portable().within(codes, query, spans, radius, &mut plain);
         assert_eq!(fast, plain, "{kernel:?}, {} words, {spans:?}, radius {radius}", query.len());
+
+        let reaches: Vec<u16> = (0..codes.len() / query.len()).map(|i| i as u16 % 7).collect();
+        for &span in spans {
+            fast.clear();
+            plain.clear();
+            kernel.reached(codes, query, &reaches, span, radius / 2, &mut fast);
+            Kernel::portable().reached(codes, query, &reaches, span, radius / 2, &mut plain);
+            assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
+            let rows = rows(codes, query.len(), span);
+            let closest = kernel.closest(rows, query);
+            assert_eq!(closest, Kernel::portable().closest(rows, query), "{kernel:?}, {span:?}");
+        }
     }
 
     /// One less, exactly, one more than every block size, at every offset within a block.

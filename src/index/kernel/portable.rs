@@ -45,3 +45,31 @@ pub(super) fn row_by_row(
         }
     }
 }
+
+/// Meaning of `Kernel::closest`; always inlined, as above.
+#[inline(always)]
+pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
+    let rows = (0..).zip(codes.chunks_exact(query.len()));
+    rows.map(|(row, code)| Found { row, distance: distance(code, query) })
+        .min_by_key(|found| found.distance)
+}
+
+/// Meaning of `Kernel::reached`; always inlined, as above.
+#[inline(always)]
+pub(super) fn reached(
+    codes: &[u64],
+    query: &[u64],
+    reaches: &[u16],
+    span: Span,
+    radius: u32,
+    found: &mut Vec<Found>,
+) {
+    let reaches = &reaches[span.start as usize..span.end as usize];
+    let codes = rows(codes, query.len(), span).chunks_exact(query.len());
+    for ((row, code), &reach) in (span.start..).zip(codes).zip(reaches) {
+        let distance = distance(code, query);
+        if distance <= radius + u32::from(reach) {
+            found.push(Found { row, distance });
+        }
+    }
+}

@@ -118,6 +118,29 @@ fn a_flipped_bit_in_what_is_noted_as_durable_is_damage_with_its_place() -> Resul
     model.check(&store, names())
 }
 
+/// A record whose bytes went bad while the collection is open is an error to read, and no obstacle
+/// to a newer one.
+#[test]
+fn a_damaged_record_is_reported_and_can_be_replaced() -> Result<()> {
+    let limits = Limits { hash_mask: u64::MAX, ..Limits::default() };
+    let mut place = Place::new(limits)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..5)?;
+    let segment = place.last_segment()?;
+    let mut bytes = place.files.read(&segment, 1 << 20)?;
+    let at = bytes.len() - 3;
+    bytes[at] ^= 1;
+    write(&segment, &bytes)?;
+    assert!(matches!(store.get(&id(4)), Err(Error::Damaged { .. })));
+    assert!(matches!(store.read(4), Err(Error::Damaged { .. })));
+    let both = vec![put(record(4, None)), put(record(3, None))];
+    let (new, old) = (5, 4);
+    let expected = [Outcome::Replaced { new, old }, Outcome::Replaced { new: 6, old: 3 }];
+    assert_eq!(store.commit(both, |_| ())?, expected);
+    assert_eq!(store.get(&id(4))?.map(|(number, _)| number), Some(5));
+    Ok(())
+}
+
 #[test]
 fn a_segment_of_another_place_does_not_pass() -> Result<()> {
     let (mut place, ..) = two_segments()?;

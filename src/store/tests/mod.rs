@@ -1,9 +1,12 @@
 //! The store as a whole, against a map and a linear scan, and against damage.
 
+mod crash;
 mod damage;
 mod failure;
+mod fault;
 mod model;
 mod together;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

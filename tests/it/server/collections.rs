@@ -25,6 +25,7 @@ async fn a_collection_is_created_described_and_deleted() {
         keep_text: Some(false),
         keep_vectors: Some(proto::KeepVectors::F16.into()),
         index_fields: vec!["label".to_owned()],
+        metric: None,
     };
     let created =
         client.create_collection(request.clone()).await.unwrap().into_inner().collection.unwrap();
@@ -114,6 +115,7 @@ async fn what_is_wrong_is_refused_by_field() {
             encoder: Some(proto::Encoder { kind }),
             keep_text: None,
             index_fields: Vec::new(),
+            metric: None,
             keep_vectors,
         };
         let refused = server.collections().create_collection(request).await.unwrap_err();

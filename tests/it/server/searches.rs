@@ -424,3 +424,73 @@ async fn filters_are_asked_everywhere() {
         check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", path);
     }
 }
+
+#[tokio::test]
+async fn rescoring_diversity_and_groups() {
+    let server = TestServer::start().await;
+    server.texts("texts", 64).await;
+    let record = |i: usize| proto::NewRecord {
+        payload_json: format!(r#"{{"half": {}}}"#, i % 2),
+        ..text_record(&i.to_string(), &format!("moon stars {} {}", i / 2, "sun ".repeat(i)))
+    };
+    server.upsert("texts", (0..20).map(record).collect()).await.unwrap();
+    let plain = || proto::SearchRequest {
+        collection: "texts".to_owned(),
+        query: Some(proto::Query { kind: Some(Kind::Text("moon and stars".to_owned())) }),
+        limit: Some(2),
+        ..Default::default()
+    };
+    let asymmetric =
+        proto::Rescore { by: proto::RescoreBy::Asymmetric.into(), oversampling: Some(5) };
+    let request = proto::SearchRequest { rescore: Some(asymmetric), ..plain() };
+    let answer = server.searches().search(request).await.unwrap().into_inner();
+    assert_eq!((answer.hits.len(), answer.stats.unwrap().rescored), (2, 10));
+    assert!(answer.hits[0].score >= answer.hits[1].score);
+
+    let diversity = proto::Diversity { weight: 0.5, candidates: Some(7) };
+    let request = proto::SearchRequest { diversity: Some(diversity), ..plain() };
+    let answer = server.searches().search(request).await.unwrap().into_inner();
+    assert_eq!((answer.hits.len(), answer.stats.unwrap().rescored), (2, 7));
+
+    let group_by = proto::GroupBy { field: "half".to_owned(), size: Some(3) };
+    let request = proto::SearchRequest { group_by: Some(group_by.clone()), ..plain() };
+    let hits = server.searches().search(request).await.unwrap().into_inner().hits;
+    assert_eq!(hits.len(), 6);
+    for (i, hit) in hits.iter().enumerate() {
+        let group = hit.group.clone().unwrap().kind;
+        assert_eq!(group, hits[i / 3 * 3].group.clone().unwrap().kind);
+        let half = hit.id.parse::<i64>().unwrap() % 2;
+        assert_eq!(group, Some(proto::value::Kind::Integer(half)));
+    }
+
+    let rescore = |by: i32, oversampling| proto::SearchRequest {
+        rescore: Some(proto::Rescore { by, oversampling: Some(oversampling) }),
+        ..plain()
+    };
+    let vector = proto::RescoreBy::Vector.into();
+    for (request, field) in [
+        (rescore(0, 1), "rescore.by"),
+        (rescore(vector, 1), "rescore"),
+        (rescore(1, 0), "rescore.oversampling x limit"),
+        (rescore(1, 1001), "rescore.oversampling"),
+        (rescore(1, 1_000_000), "rescore.oversampling x limit"),
+        (proto::SearchRequest { group_by: Some(group_by.clone()), ..rescore(1, 2) }, "group_by"),
+        (
+            proto::SearchRequest {
+                group_by: Some(proto::GroupBy { field: "a b".to_owned(), size: None }),
+                ..plain()
+            },
+            "group_by.field",
+        ),
+        (
+            proto::SearchRequest {
+                diversity: Some(proto::Diversity { weight: -1.0, candidates: None }),
+                ..plain()
+            },
+            "diversity.weight",
+        ),
+    ] {
+        let refused = server.searches().search(request).await.unwrap_err();
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", field);
+    }
+}

@@ -1,0 +1,290 @@
+//! Rescoring: those that are near by code are looked at more closely and put in a better order.
+//!
+//! A code says of each bit only on which side of zero a value lay. *Asymmetric*: of the query more
+//! is known than its code, namely the values. A bit whose value is large is sure, one near zero
+//! could as well be the other; so a bit that differs costs as much as its value is large (Dong,
+//! Charikar, Li: *Asymmetric distance estimation with sketches for similarity search*, SIGIR 2008).
+//! For a model these values are log odds, and then the cost is exactly how much less likely the
+//! stored code is than the query's own, where bits are independent. *Vector*: the vectors that are
+//! kept are compared by the collection's metric.
+
+use std::cmp::Ordering;
+
+use super::selection::{READS_PER_LOOK, check_deadline};
+use super::{Collection, KeepVectors, Metric};
+use crate::code::{Code, Width};
+use crate::error::{Error, Result};
+use crate::index::{Neighbour, Snapshot};
+use crate::record::{Record, RecordId, Source};
+use crate::search::{Query, RescoreBy, Search};
+
+/// What hits are scored with.
+pub(super) enum Scorer {
+    /// The share of bits that agree.
+    Bits(Width),
+    /// The share of the query's weight on bits that agree.
+    Weights { code: Code, weights: Vec<f32>, total: f64 },
+    /// The similarity of vectors.
+    Vector { metric: Metric, vector: Vec<f32> },
+}
+
+/// A record that may become a hit.
+pub(super) struct Candidate {
+    pub(super) number: u64,
+    pub(super) distance: u32,
+    pub(super) score: f32,
+    /// Where it was read already.
+    pub(super) record: Option<Record>,
+}
+
+/// A query that is ready to be searched with.
+pub(super) struct Prepared {
+    pub(super) code: Code,
+    /// The number of the record that was asked about, which is no hit.
+    pub(super) itself: Option<u64>,
+    pub(super) scorer: Scorer,
+}
+
+impl Collection {
+    /// The query's code, and what hits are to be scored with.
+    pub(super) fn prepare(&self, search: &Search) -> Result<Prepared> {
+        let by = search.rescore.map(|rescore| rescore.by);
+        let asked = match &search.query {
+            Query::Source(source) => Asked::Source(source),
+            Query::Id(id) => {
+                let (number, record) = self.inner.store.get(id)?.ok_or_else(|| {
+                    Error::not_found("record", id.as_str(), "ask for an id that was stored")
+                })?;
+                Asked::Record(id, number, record)
+            }
+        };
+        let code = match &asked {
+            Asked::Source(source) => self.encode_one(source).map_err(|e| e.within("query."))?,
+            Asked::Record(id, _, record) => record.code.clone().ok_or_else(|| {
+                Error::invalid("query.id", format!("record {id} was stored without a source"))
+            })?,
+        };
+        let itself = match &asked {
+            Asked::Source(_) => None,
+            Asked::Record(_, number, _) => Some(*number),
+        };
+        let scorer = match by {
+            None => Scorer::Bits(self.width()),
+            Some(RescoreBy::Asymmetric) => self.weights(asked, &code)?,
+            Some(RescoreBy::Vector) => self.vector(asked)?,
+        };
+        Ok(Prepared { code, itself, scorer })
+    }
+
+    fn weights(&self, asked: Asked, code: &Code) -> Result<Scorer> {
+        if self.inner.encoder.input().is_none() {
+            return Err(Error::invalid(
+                "rescore",
+                "expected a collection with an encoder: where records and queries bring their \
+                 codes, nothing more than the code is known of a query",
+            ));
+        }
+        let source = match asked {
+            Asked::Source(Source::Code(_)) => {
+                return Err(Error::invalid(
+                    "rescore",
+                    "expected a query by its source: of a code nothing more is known; ask by text, \
+                     vector or image, or without asymmetric rescoring",
+                ));
+            }
+            Asked::Source(source) => source.clone(),
+            Asked::Record(id, _, Record { text, vector, .. }) => {
+                let kept = text.map(Source::Text).or(vector.map(Source::Vector));
+                let fitting = kept.filter(|source| self.inner.encoder.check(source).is_ok());
+                fitting.ok_or_else(|| {
+                    let message = format!(
+                        "expected a query whose source is known, and of record {id} only the code \
+                         is kept; ask by its source, or without asymmetric rescoring"
+                    );
+                    Error::invalid("rescore", message)
+                })?
+            }
+        };
+        let values = self.inner.encoder.values(&source).map_err(|e| e.within("query."))?;
+        let weights: Vec<f32> = values.into_iter().map(f32::abs).collect();
+        let total = weights.iter().map(|weight| f64::from(*weight)).sum();
+        // Where all values are 0, all bits count alike.
+        Ok(match total > 0.0 {
+            true => Scorer::Weights { code: code.clone(), weights, total },
+            false => Scorer::Bits(self.width()),
+        })
+    }
+
+    fn vector(&self, asked: Asked) -> Result<Scorer> {
+        let settings = &self.inner.settings;
+        if settings.keep_vectors == KeepVectors::None {
+            return Err(Error::invalid(
+                "rescore",
+                "expected a collection that keeps vectors, and this one keeps none: create it with \
+                 vectors kept as f16 or f32, or rescore asymmetrically",
+            ));
+        }
+        let vector = match asked {
+            Asked::Source(Source::Vector(vector)) => vector.clone(),
+            Asked::Source(source) => {
+                let message = format!(
+                    "expected a query by vector or by the id of a record, got a query by {}",
+                    source.kind()
+                );
+                return Err(Error::invalid("rescore", message));
+            }
+            Asked::Record(id, _, record) => record.vector.ok_or_else(|| {
+                let message = format!("expected a record with a vector, and {id} came without");
+                Error::invalid("rescore", message)
+            })?,
+        };
+        Ok(Scorer::Vector { metric: settings.metric, vector })
+    }
+
+    /// Scores what was found and puts it in order: the highest score first, then the older record.
+    pub(super) fn score(
+        &self,
+        scorer: &Scorer,
+        snapshot: &Snapshot,
+        found: impl Iterator<Item = Neighbour>,
+        search: &Search,
+    ) -> Result<Vec<Candidate>> {
+        let mut candidates = Vec::new();
+        for (i, Neighbour { distance, number }) in found.enumerate() {
+            if i % READS_PER_LOOK == 0 {
+                check_deadline(search.deadline)?;
+            }
+            let mut candidate = Candidate { number, distance, score: 0.0, record: None };
+            candidate.score = match scorer {
+                Scorer::Bits(width) => 1.0 - distance as f32 / width.bits() as f32,
+                Scorer::Weights { code, weights, total } => {
+                    let other = self.code_of(snapshot, number)?;
+                    weighted_agreement(code.words(), other.words(), weights, *total)
+                }
+                Scorer::Vector { metric, vector } => {
+                    let record = candidate.record.insert(self.record(number)?);
+                    let kept = record.vector.as_deref();
+                    kept.map_or(f32::NEG_INFINITY, |other| metric.similarity(vector, other))
+                }
+            };
+            candidates.push(candidate);
+        }
+        // By code they are in order already.
+        if !matches!(scorer, Scorer::Bits(_)) {
+            candidates.sort_by(rank);
+        }
+        Ok(candidates)
+    }
+
+    /// The code of a record that was found.
+    pub(super) fn code_of(&self, snapshot: &Snapshot, number: u64) -> Result<Code> {
+        let words = snapshot.code(number).ok_or_else(|| {
+            Error::damaged(self.name(), None, format!("no code of record number {number}"))
+        })?;
+        Code::from_words(self.width(), words)
+    }
+}
+
+/// The highest score first, then the older record.
+fn rank(a: &Candidate, b: &Candidate) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.number.cmp(&b.number))
+}
+
+/// What a query is, and what is known of it.
+enum Asked<'a> {
+    Source(&'a Source),
+    Record(&'a RecordId, u64, Record),
+}
+
+/// The share of the weights that stands on bits in which the two codes agree.
+fn weighted_agreement(a: &[u64], b: &[u64], weights: &[f32], total: f64) -> f32 {
+    let mut differing = 0.0;
+    for ((a, b), weights) in a.iter().zip(b).zip(weights.chunks(64)) {
+        let mut bits = a ^ b;
+        while bits != 0 {
+            let first = bits.leading_zeros();
+            differing += f64::from(weights[first as usize]);
+            bits ^= 1 << (63 - first);
+        }
+    }
+    (1.0 - differing / total) as f32
+}
+
+impl Metric {
+    /// How alike two vectors of one length are; more is nearer.
+    pub(super) fn similarity(self, a: &[f32], b: &[f32]) -> f32 {
+        match self {
+            Self::Dot => dot(a, b),
+            Self::Cosine => {
+                let lengths = (dot(a, a) * dot(b, b)).sqrt();
+                if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
+            }
+            Self::L2 => {
+                let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+                -dot(&difference, &difference).sqrt()
+            }
+        }
+    }
+}
+
+/// Sums in eight lanes, in one order on every machine.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
+    }
+    lanes.iter_mut().zip(a_rest.iter().zip(b_rest)).for_each(|(lane, (a, b))| *lane += a * b);
+    lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Against a sum over the bits, one by one.
+        #[test]
+        fn agreement_is_the_weight_of_equal_bits(
+            bits in proptest::collection::vec((any::<bool>(), any::<bool>(), 0.0f32..8.0), 1..200),
+        ) {
+            let width = Width::new(bits.len()).unwrap();
+            let (mut a, mut b) = (Code::zero(width), Code::zero(width));
+            for (i, (in_a, in_b, _)) in bits.iter().enumerate() {
+                if *in_a { a.flip(i) }
+                if *in_b { b.flip(i) }
+            }
+            let weights: Vec<f32> = bits.iter().map(|(_, _, weight)| *weight).collect();
+            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+            let equal: f64 = bits.iter().filter(|(a, b, _)| a == b).map(|(.., w)| f64::from(*w)).sum();
+            prop_assume!(total > 0.0);
+            let got = weighted_agreement(a.words(), b.words(), &weights, total);
+            prop_assert!((f64::from(got) - equal / total).abs() < 1e-6);
+        }
+
+        #[test]
+        fn metrics_are_what_their_names_say(
+            pairs in proptest::collection::vec((-9.0f32..9.0, -9.0f32..9.0), 1..40),
+        ) {
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+            let sum = |f: fn(f64, f64) -> f64| {
+                pairs.iter().map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum::<f64>()
+            };
+            let (product, squares) = (sum(|a, b| a * b), sum(|a, _| a * a) * sum(|_, b| b * b));
+            let near = |got: f32, expected: f64| (f64::from(got) - expected).abs() < 1e-3;
+            prop_assert!(near(Metric::Dot.similarity(&a, &b), product));
+            prop_assert!(near(Metric::L2.similarity(&a, &b), -sum(|a, b| (a - b) * (a - b)).sqrt()));
+            prop_assume!(squares > 1e-6);
+            prop_assert!(near(Metric::Cosine.similarity(&a, &b), product / squares.sqrt()));
+        }
+    }
+
+    #[test]
+    fn a_vector_of_zeros_is_like_none() {
+        assert_eq!(Metric::Cosine.similarity(&[0.0, 0.0], &[1.0, 2.0]), 0.0);
+    }
+}
