@@ -4,7 +4,9 @@
 //! index shows it, the caller is told. A search goes up: the query becomes a code, the index
 //! finds record numbers, the store turns numbers into ids and payloads.
 
+mod ball;
 mod diversity;
+mod duplicates;
 mod fields;
 mod group;
 mod matching;
@@ -19,6 +21,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::ball::Ball;
 use self::fields::Fields;
 pub(crate) use self::settings::Settings;
 pub use self::settings::{CollectionSettings, KeepVectors, Metric};

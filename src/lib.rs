@@ -37,22 +37,26 @@
 //! | faces | `cli` (the program `nearbit`), `server` (gRPC) |
 //! | rooms | [`Database`], [`Collection`], the encoder, [`Search`]; [`evaluate`] judges codes |
 //! | machines | [`model`], [`index`], [`store`]; [`formats`] reads other people's files |
-//! | vocabulary | [`Code`], [`Record`], [`Inputs`], [`Error`]; [`numeric`] is linear algebra |
+//! | vocabulary | [`Code`], [`Record`], [`Filter`], [`Inputs`], [`Error`]; [`numeric`] is linear algebra |
 //!
 //! # The life of a search
 //!
-//! 1. A face makes a [`Search`] of what it was sent: a [`Query`], a limit, perhaps a radius.
+//! 1. A face makes a [`Search`] of what it was sent: a [`Query`], a limit, perhaps a radius and a
+//!    [`Filter`].
 //! 2. [`Collection::search`] has its encoder turn the query's [`Source`] into a [`Code`]: the
 //!    model's pipeline makes [`Features`] of it, its network activations, a threshold bits. A
 //!    query by id takes the code that is stored.
-//! 3. [`index::Index::search`] takes one immutable snapshot, chooses a [`Plan`] by its cost, and
+//! 3. A filter is asked before anything is cut: the indexes of its fields say which record numbers
+//!    match, and of what they have not seen payloads are read.
+//! 4. [`index::Index::search`] takes one immutable snapshot, chooses a [`Plan`] by its cost, and
 //!    collects (distance, record number) pairs: from the buckets of the Hamming ball, or by
 //!    comparing every code in a kernel made for this CPU. Records since the last fold stand in a
 //!    small delta that is compared too. What was deleted is passed over.
-//! 4. The pairs come back in one total order: distance, then age.
-//! 5. [`store::Store::read`] turns each record number into an id and a payload, one read and one
+//! 5. The pairs come back in one total order: distance, then age. Where the search asks for it,
+//!    more of them than are wanted are looked at closely and put in a better order: [`Rescore`].
+//! 6. [`store::Store::read`] turns each record number into an id and a payload, one read and one
 //!    checksum each.
-//! 6. The face writes the [`Answer`] down: a table, lines of JSON, a gRPC message.
+//! 7. The face writes the [`Answer`] down: a table, lines of JSON, a gRPC message.
 //!
 //! # Invariants
 //!
@@ -62,8 +66,8 @@
 //!    type stands in a public signature, bitvec's and std's aside.
 //! 3. `index` does no I/O and returns no `Result`; it is derived, can be thrown away and rebuilt.
 //! 4. The store is told before the index; nobody is told "done" before the store is durable.
-//! 5. Hits come in one total order: distance, then age, the older record first. The same for
-//!    every plan, kernel and thread count, and after a restart.
+//! 5. Hits come in one total order: distance or score, then age, the older record first. The same
+//!    for every plan, kernel and thread count, and after a restart.
 //! 6. A collection belongs to one model: its digest is stored, and codes of another are refused.
 //!
 //! `tests/it/house.rs` holds the sources to the first three.
@@ -91,8 +95,8 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page, Sizes,
-    Upserted,
+    Ball, Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page,
+    Sizes, Upserted,
 };
 pub use database::Database;
 pub use encoder::{EncoderInfo, EncoderSpec};

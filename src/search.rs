@@ -266,7 +266,8 @@ pub enum RescoreBy {
     /// costs as much as the query is sure of it. Needs a source that the encoder takes, or the id
     /// of a record whose text or vector is kept; stored vectors are not needed.
     Asymmetric,
-    /// Vectors, by the collection's [`Metric`](crate::Metric). Needs a collection that keeps
+    /// Vectors, by the collection's [`Metric`](crate::Metric); those that are read are the best by
+    /// the asymmetric order of four times as many. Needs a collection that keeps
     /// vectors, and a query by vector or by id. Records without a vector come last, with the score
     /// minus infinity.
     Vector,

@@ -7,6 +7,7 @@ mod collection;
 mod console;
 mod count;
 mod decode;
+mod dedup;
 mod delete;
 mod demo;
 mod draw;
@@ -71,6 +72,7 @@ enum Command {
     Count(count::Args),
     Export(export::Args),
     Delete(delete::Args),
+    Dedup(dedup::Args),
     Eval(eval::Args),
     Stats(stats::Args),
     #[cfg(feature = "server")]
@@ -100,6 +102,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Count(args) => count::run(args, console),
         Command::Export(args) => export::run(args, console),
         Command::Delete(args) => delete::run(args, console),
+        Command::Dedup(args) => dedup::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         #[cfg(feature = "server")]

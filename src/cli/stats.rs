@@ -11,6 +11,9 @@ use super::exit::{Exit, Failure};
 use super::output::Fields;
 use super::place::InCollection;
 
+/// The longest bar, in characters.
+const BAR: u64 = 50;
+
 /// Bit balance, entropy, correlation, bucket sizes, distances, and bytes of a collection
 ///
 /// Bits that are always 0, bits that say the same, and buckets that hold half of all records waste
@@ -91,17 +94,33 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
         let shares: Vec<String> = ones.iter().map(|share| format!("{share:.2}")).collect();
         writeln!(out, "{:>5}  {}", 16 * row, shares.join(" "))?;
     }
+    writeln!(out, "\nbits of each share of ones")?;
+    let mut shares = [0u64; 11];
+    health
+        .ones
+        .iter()
+        .for_each(|share| shares[(share * 10.0).round().clamp(0.0, 10.0) as usize] += 1);
+    bars(
+        out,
+        (0..=10).zip(shares).map(|(tenths, bits)| (format!("{:.1}", tenths as f64 / 10.0), bits)),
+    )?;
     writeln!(out, "\nbuckets of each size")?;
-    for (size, count) in collection.bucket_sizes().into_iter().take(10) {
-        writeln!(out, "{size:>5}  {count}")?;
-    }
+    let buckets = collection.bucket_sizes().into_iter().take(10);
+    bars(out, buckets.map(|(size, count)| (size.to_string(), count as u64)))?;
     writeln!(out, "\ndistances of random pairs, in bits")?;
-    let (most, pairs) = (health.distances.iter().max(), health.distances.iter().sum::<u64>());
-    let most = most.copied().unwrap_or(0).max(1);
-    for (distance, &count) in health.distances.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let bar = "#".repeat((count * 50).div_ceil(most) as usize);
-        let share = 100.0 * count as f64 / pairs.max(1) as f64;
-        writeln!(out, "{distance:>5}  {share:>5.1} %  {bar}")?;
+    let distances = health.distances.iter().enumerate().filter(|(_, count)| **count > 0);
+    bars(out, distances.map(|(distance, &count)| (distance.to_string(), count)))
+}
+
+/// A line for each label: its count, the share that it is of all, and a bar.
+fn bars(out: &mut impl Write, counts: impl Iterator<Item = (String, u64)>) -> Result<(), Failure> {
+    let counts: Vec<(String, u64)> = counts.collect();
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
+    let all = counts.iter().map(|(_, count)| *count).sum::<u64>().max(1);
+    for (label, count) in counts {
+        let bar = "#".repeat((count * BAR).div_ceil(most) as usize);
+        let share = 100.0 * count as f64 / all as f64;
+        writeln!(out, "{label:>5}  {count:>9}  {share:>5.1} %  {bar}")?;
     }
     Ok(())
 }

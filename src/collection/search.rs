@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::Collection;
 use super::group::Group;
-use super::rescore::{Candidate, Prepared};
+use super::rescore::{Candidate, Prepared, SIEVE};
 use super::selection::{READS_PER_LOOK, Selection, check_deadline};
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Value};
-use crate::index::{self, Plan};
+use crate::index::{self, Neighbour, Plan};
 use crate::record::Record;
 use crate::search::{Answer, Diversity, GroupBy, Hit, Rescore, Search, SearchStats};
 
@@ -156,7 +156,11 @@ impl Collection {
         let start = Instant::now();
         let chosen_from = search.diversity.map_or(search.limit, |d| d.candidates.max(search.limit));
         let oversampling = search.rescore.map_or(1, |rescore| rescore.oversampling);
-        let wanted = chosen_from.saturating_mul(oversampling);
+        let scored = chosen_from.saturating_mul(oversampling);
+        let wanted = match prepared.sieve {
+            Some(_) => scored.saturating_mul(SIEVE),
+            None => scored,
+        };
         let query = index::Query {
             // One more, where the record that was asked about will be taken out again.
             limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
@@ -169,8 +173,15 @@ impl Collection {
         stats.found(&found.stats, found.tested);
         stats.searching = start.elapsed();
         let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
+        let mut others: Vec<Neighbour> = others.take(wanted).collect();
         let (scorer, snapshot) = (&prepared.scorer, &selection.snapshot);
-        let mut candidates = self.score(scorer, snapshot, others.take(wanted), search)?;
+        if let Some(sieve) = &prepared.sieve {
+            let weighed = self.score(sieve, snapshot, others.into_iter(), search)?;
+            let best = weighed.into_iter().take(scored);
+            let neighbour = |c: Candidate| Neighbour { distance: c.distance, number: c.number };
+            others = best.map(neighbour).collect();
+        }
+        let mut candidates = self.score(scorer, snapshot, others.into_iter(), search)?;
         if search.rescore.is_some() || search.diversity.is_some() {
             stats.rescored = candidates.len() as u64;
         }
@@ -213,7 +224,7 @@ impl Collection {
 }
 
 /// An error where a search asks for what does not go, or not together.
-fn check(search: &Search) -> Result<()> {
+pub(super) fn check(search: &Search) -> Result<()> {
     if let Some(filter) = &search.filter {
         filter.check()?;
     }

@@ -105,25 +105,37 @@ impl Collection {
             let indexes = self.inner.fields.read();
             let snapshot = self.inner.index.snapshot();
             let end = self.inner.store.next_number();
-            let known = Known { fields: &indexes.by_field, ids: &ids, end };
+            let known = Known { fields: &indexes.by_field, ids: &ids.numbers, end };
             let bounds = Bounds::of(filter, &known);
             drop(indexes);
-            // A record that was replaced meanwhile may be in this state under either number.
-            if names.is_empty() || self.numbers_of(&names)? == ids {
+            // A record that is being replaced may be in this state under its old number, or under
+            // one that is newer still: then another look is needed.
+            let shown = ids.coded.iter().all(|number| snapshot.code(*number).is_some());
+            if names.is_empty() || (shown && self.numbers_of(&names)?.numbers == ids.numbers) {
                 return Ok((bounds, end, snapshot));
             }
+            std::thread::yield_now();
         }
     }
 
-    fn numbers_of(&self, ids: &[&RecordId]) -> Result<HashMap<RecordId, u64>> {
-        let mut numbers = HashMap::with_capacity(ids.len());
+    fn numbers_of(&self, ids: &[&RecordId]) -> Result<Numbered> {
+        let mut numbered = Numbered::default();
         for id in ids {
-            if let Some((number, _)) = self.inner.store.get(id)? {
-                numbers.insert((*id).clone(), number);
+            if let Some((number, record)) = self.inner.store.get(id)? {
+                numbered.numbers.insert((*id).clone(), number);
+                numbered.coded.extend(record.code.map(|_| number));
             }
         }
-        Ok(numbers)
+        Ok(numbered)
     }
+}
+
+/// The records with certain ids.
+#[derive(Default)]
+struct Numbered {
+    numbers: HashMap<RecordId, u64>,
+    /// Those that have a code.
+    coded: Vec<u64>,
 }
 
 impl Selection<'_> {

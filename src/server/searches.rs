@@ -1,7 +1,6 @@
 //! SearchService: one query, a whole ball, a batch, or a stream of queries.
 
 use std::future::poll_fn;
-use std::iter::Peekable;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -21,8 +20,9 @@ use super::proto::search_stream_response::Outcome;
 use super::status::{as_elsewhere, problem, refuse, status};
 use super::{ServerOptions, convert};
 use crate::code::Width;
+use crate::collection::Ball;
 use crate::error::{Error, Result};
-use crate::search::{Hit, Search};
+use crate::search::Search;
 
 /// Hits where a request does not say.
 const DEFAULT_LIMIT: usize = 10;
@@ -60,15 +60,29 @@ impl SearchService for Api {
     ) -> Result<Response<Self::SearchBallStream>, Status> {
         let (call, request) = open(request)?;
         let (api, deadline) = (self.clone(), call.deadline);
-        let hits = self.search_work(&call, move || api.ball(request, deadline)).await?;
-        let hits = hits.map_err(|e| status(&e))?;
-        let max_bytes = self.options.max_page_bytes;
-        let (mut outbox, stream) = Outbox::new(call, self.options.stream_idle_timeout)?;
+        let ball = self.search_work(&call, move || api.ball(request, deadline)).await?;
+        let ball = ball.map_err(|e| status(&e))?;
+        let mut rings = Rings { ball, ahead: None, max_bytes: self.options.max_page_bytes };
+        let (mut outbox, stream) = Outbox::new(call.clone(), self.options.stream_idle_timeout)?;
+        let api = self.clone();
         tokio::spawn(async move {
-            for message in rings(hits, max_bytes) {
-                match outbox.send(message).await {
-                    Some(open) => outbox = open,
+            loop {
+                // Hits are read when there is room for them.
+                let part = api.run(&call, move || (rings.part(), rings)).await;
+                let part = match part {
+                    Ok((part, rest)) => {
+                        rings = rest;
+                        part
+                    }
+                    Err(status) => return outbox.fail(status),
+                };
+                match part {
                     None => return,
+                    Some(Err(error)) => return outbox.fail(status(&error)),
+                    Some(Ok(message)) => match outbox.send(message).await {
+                        Some(open) => outbox = open,
+                        None => return,
+                    },
                 }
             }
         });
@@ -110,7 +124,7 @@ impl Api {
         Ok(collection.search(&search)?.into())
     }
 
-    fn ball(&self, request: proto::SearchBallRequest, deadline: Instant) -> Result<Vec<Hit>> {
+    fn ball(&self, request: proto::SearchBallRequest, deadline: Instant) -> Result<Ball> {
         let collection = self.database.collection(&request.collection)?;
         let search = Search {
             limit: usize::MAX,
@@ -121,7 +135,7 @@ impl Api {
             deadline: Some(deadline),
             ..Search::new(convert::query(request.query, collection.width())?)
         };
-        Ok(collection.search(&search)?.hits)
+        collection.ball(&search)
     }
 
     fn answer_batch(
@@ -334,27 +348,41 @@ fn search(
     Ok(search)
 }
 
-/// Hits in the order of their distances as messages of one ring each.
-fn rings(hits: Vec<Hit>, max_bytes: usize) -> impl Iterator<Item = proto::SearchBallResponse> {
-    let mut hits = hits.into_iter().map(proto::Hit::from).peekable();
-    std::iter::from_fn(move || ring_part(&mut hits, max_bytes))
+/// A ball as messages of one ring each.
+struct Rings {
+    ball: Ball,
+    /// A hit that did not fit the last message.
+    ahead: Option<proto::Hit>,
+    max_bytes: usize,
 }
 
-/// The next hits of one distance: at most so many, and but for a single one so many bytes.
-fn ring_part(
-    hits: &mut Peekable<impl Iterator<Item = proto::Hit>>,
-    max_bytes: usize,
-) -> Option<proto::SearchBallResponse> {
-    let first = hits.next()?;
-    let distance = first.distance;
-    let mut bytes = first.encoded_len();
-    let mut part = vec![first];
-    while part.len() < HITS_PER_MESSAGE {
-        let fits =
-            |hit: &proto::Hit| hit.distance == distance && bytes + hit.encoded_len() <= max_bytes;
-        let Some(hit) = hits.next_if(fits) else { break };
-        bytes += hit.encoded_len();
-        part.push(hit);
+impl Rings {
+    /// The next hits of one distance: at most so many, and but for a single one so many bytes.
+    fn part(&mut self) -> Option<Result<proto::SearchBallResponse>> {
+        let first = match self.ahead.take().map(Ok).or_else(|| self.next())? {
+            Ok(first) => first,
+            Err(error) => return Some(Err(error)),
+        };
+        let distance = first.distance;
+        let mut bytes = first.encoded_len();
+        let mut hits = vec![first];
+        while hits.len() < HITS_PER_MESSAGE {
+            let hit = match self.next() {
+                None => break,
+                Some(Ok(hit)) => hit,
+                Some(Err(error)) => return Some(Err(error)),
+            };
+            bytes += hit.encoded_len();
+            if hit.distance != distance || bytes > self.max_bytes {
+                self.ahead = Some(hit);
+                break;
+            }
+            hits.push(hit);
+        }
+        Some(Ok(proto::SearchBallResponse { distance, hits }))
     }
-    Some(proto::SearchBallResponse { distance, hits: part })
+
+    fn next(&mut self) -> Option<Result<proto::Hit>> {
+        Some(self.ball.next()?.map(Into::into))
+    }
 }

@@ -568,8 +568,8 @@ fn rescoring_diversity_and_groups_from_the_command_line() {
     env.file("q.npy", npy("<f4", "(1, 2)", &f32s(&[0.0, 1.0])));
     let search = "search --data-dir db -c c --input q.npy --limit 3 --explain";
     let line = env.one(&format!("{search} --rescore vector --oversampling 100"));
-    // Row i stands at the angle i: 0, 44 and 6 are the nearest turns, and 38 = 6 x 2 pi + 0.3.
-    assert_eq!(ids(&line), ["0", "6", "38"]);
+    // Row i stands at the angle i, and 25 and 19 are nearly four and three whole turns.
+    assert_eq!(ids(&line), ["0", "25", "19"]);
     assert_eq!(line["stats"]["rescored"], 40);
     let line = env.one(&format!("{search} --rescore asymmetric"));
     assert_eq!((ids(&line)[0], &line["stats"]["rescored"]), ("0", &json!(12)));
@@ -586,4 +586,23 @@ fn rescoring_diversity_and_groups_from_the_command_line() {
     let none = "collection create n --data-dir db --bits 16 --dim 2";
     env.ok(none);
     env.fails(1, &format!("{} --rescore vector", search.replace("-c c", "-c n")), &["keeps none"]);
+}
+
+#[test]
+fn near_duplicates_in_groups() {
+    let env = TestEnv::new();
+    env.file("codes.npy", npy("|u1", "(5, 1)", &[0, 0xf0, 1, 0xff, 0xf0]));
+    env.ok("collection create c --data-dir db --bits 8 --codes");
+    env.ok("index codes.npy --data-dir db -c c");
+    let groups = env.ok("dedup --radius 1 --data-dir db -c c");
+    assert_eq!(
+        groups,
+        [json!({"group": 0, "ids": ["0", "2"]}), json!({"group": 1, "ids": ["1", "4"]})]
+    );
+    assert_eq!(env.ok("dedup --radius 0 --data-dir db -c c").len(), 1);
+    assert_eq!(
+        env.ok("dedup --radius 4 --data-dir db -c c")[0]["ids"].as_array().unwrap().len(),
+        5
+    );
+    env.fails(2, "dedup --data-dir db -c c", &["--radius"]);
 }

@@ -5,6 +5,7 @@ mod cli;
 mod code;
 mod collection;
 mod damage;
+mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
