@@ -9,7 +9,9 @@
 //! (on the disk that `TMPDIR` names). The codes are clustered: 1,000 centres, each code within a few
 //! bits of one, as learnt codes are. The bytes per record are printed on the way.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -82,6 +84,55 @@ fn ingest(store: &Store, batches: Vec<Vec<Operation>>) -> Duration {
     start.elapsed()
 }
 
+/// Many writers of single records share syncs: prints what a group takes, beside an append and an
+/// fdatasync of as many bytes, in turn so that both meet the same disk.
+fn print_group_commit(store: &Store, dir: &Path) {
+    const WRITERS: u64 = 32;
+    const RECORDS: u64 = 100;
+    let path = dir.join("beside");
+    let beside = std::fs::File::create(&path).unwrap();
+    let (mut groups, mut group_time, mut sync_time) = (0, Duration::ZERO, Duration::ZERO);
+    for turn in 0..5 {
+        let rounds = AtomicU64::new(0);
+        let before = store.stats().segment_bytes;
+        let write = |writer: u64| {
+            for i in 0..RECORDS {
+                let code = Some(Code::from_words(width(), &[i]).unwrap());
+                let id = RecordId::new(format!("group-{turn}-{writer}-{i}")).unwrap();
+                let payload = Payload::default();
+                let record = Record { id, code, payload, text: None, vector: None };
+                let put = Operation::Put { record, vectors: Precision::F32 };
+                let count = |_: &_| {
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                };
+                store.commit(vec![put], count).unwrap();
+            }
+        };
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            (0..WRITERS).for_each(|writer| drop(scope.spawn(move || write(writer))));
+        });
+        group_time += start.elapsed();
+        let rounds = rounds.into_inner();
+        groups += rounds;
+        let bytes = vec![7; ((store.stats().segment_bytes - before) / rounds) as usize];
+        let start = Instant::now();
+        for _ in 0..rounds {
+            (&beside).write_all(&bytes).unwrap();
+            beside.sync_data().unwrap();
+        }
+        sync_time += start.elapsed();
+    }
+    let records = 5 * WRITERS * RECORDS;
+    println!(
+        "{WRITERS} writers of single records: {:.0} records a second, {:.1} a group; a group takes \
+         {:.2} times an append and fdatasync of as many bytes",
+        records as f64 / group_time.as_secs_f64(),
+        records as f64 / groups as f64,
+        group_time.as_secs_f64() / sync_time.as_secs_f64()
+    );
+}
+
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("store");
     group.sample_size(10).warm_up_time(Duration::from_millis(1));
@@ -137,6 +188,8 @@ fn bench(c: &mut Criterion) {
         );
     });
     store.checkpoint().unwrap();
+
+    print_group_commit(&store, dir.path());
 
     group.throughput(Throughput::Elements(1));
     group.bench_function("commit/one record, synced", |bencher| {
