@@ -1,5 +1,8 @@
 //! Codes to measure with: uniform ones, and such as learned ones are, in clusters.
 
+// No bench uses all of it.
+#![allow(dead_code)]
+
 use std::time::Duration;
 
 use criterion::Criterion;

@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use nearbit::model::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, Pretraining, Procedure, Schedule, Sparsity,
-    TrainOptions,
+    Activation, Binarize, ColumnLoss, Corruption, Loss, Pretraining, Procedure, Schedule,
+    Similarity, Sparsity, TrainOptions,
 };
 
 /// Choices that the preset makes well.
@@ -61,6 +61,12 @@ pub struct Network {
     /// Smaller looks harder at the nearest wrong pairs
     #[arg(long, value_name = "X")]
     temperature: Option<f64>,
+    /// Weight of keeping the order of exact neighbours, for 128 bits; 0 does not look at it
+    #[arg(long, value_name = "X")]
+    similarity: Option<f64>,
+    /// Smaller looks only at the nearest rows
+    #[arg(long, value_name = "X")]
+    similarity_temperature: Option<f64>,
     /// The most words of a text model
     #[arg(long, value_name = "WORDS")]
     vocabulary: Option<usize>,
@@ -210,6 +216,7 @@ impl Network {
         if self.neighbours == Some(0) {
             // Then the reconstruction is all there is to learn from.
             options.neighbours = None;
+            options.similarity = None;
             options.reconstruction = 1.0;
         }
         if let Some(neighbours) = &mut options.neighbours {
@@ -217,6 +224,13 @@ impl Network {
             neighbours.walk = self.walk.or(neighbours.walk);
             set(&mut neighbours.contrast, self.contrast);
             set(&mut neighbours.temperature, self.temperature);
+        }
+        if let Some(weight) = self.similarity {
+            let temperature = options.similarity.map_or(0.03, |similarity| similarity.temperature);
+            options.similarity = (weight != 0.0).then_some(Similarity { weight, temperature });
+        }
+        if let Some(similarity) = &mut options.similarity {
+            set(&mut similarity.temperature, self.similarity_temperature);
         }
         set(&mut options.reconstruction, self.reconstruction);
         set(&mut options.features.text.vocabulary, self.vocabulary);

@@ -99,6 +99,10 @@ fn curves(html: &mut String, epochs: &[EpochReport]) {
     let (balance, saturation) =
         (of(&|epoch| Some(epoch.balance)), of(&|epoch| Some(epoch.saturation)));
     chart(html, "bit balance (dashed: share of values near 0 or 1)", &balance, &saturation);
+    let recall = of(&|epoch| epoch.recall);
+    if !recall.is_empty() {
+        chart(html, "share of the 10 exact neighbours among the 10 nearest by code", &recall, &[]);
+    }
     chart(html, "learning rate", &of(&|epoch| Some(epoch.learning_rate)), &[]);
 }
 

@@ -85,6 +85,7 @@ impl Training {
                 let validation = progress.validation_loss;
                 parts.extend(validation.map(|loss| format!("validation {loss:.4}")));
                 parts.extend(progress.balance.map(|balance| format!("balance {balance:.2}")));
+                parts.extend(progress.saturation.map(|share| format!("saturated {share:.2}")));
                 parts.extend(progress.seconds_left.map(|left| format!("{left:.0} s left")));
                 parts.join(", ")
             }

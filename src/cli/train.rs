@@ -140,7 +140,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         std::fs::write(path, page).map_err(Error::io("write", path))?;
     }
     let info = model.info();
-    let last = info.report.epochs.get(info.report.best_epoch.saturating_sub(1));
+    // The weights of the start belong to no epoch.
+    let taken = info.report.best_epoch.checked_sub(1);
+    let last = taken.and_then(|epoch| info.report.epochs.get(epoch));
     console.result(&Fields::new([
         ("model", json!(args.model.display().to_string())),
         ("digest", json!(info.digest.to_string())),
@@ -152,6 +154,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         ("best_epoch", json!(info.report.best_epoch)),
         ("loss", json!(last.map(|epoch| epoch.loss))),
         ("validation_loss", json!(last.and_then(|epoch| epoch.validation_loss))),
+        ("recall", json!(last.map_or(info.report.start_recall, |epoch| epoch.recall))),
+        ("start_recall", json!(info.report.start_recall)),
         ("balance", json!(last.map(|epoch| epoch.balance))),
         ("seconds", json!(start.elapsed().as_secs_f64())),
     ]))?;

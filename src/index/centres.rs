@@ -50,15 +50,20 @@ pub(super) struct Place {
 }
 
 impl Centres {
-    /// Centres for codes of shape (rows, words): 4 sqrt(rows) of them, as a search has to look at
-    /// all centres, or at those of many regions, and at some clusters whole.
+    /// Centres for codes of shape (rows, words).
     pub(super) fn choose(kernel: Kernel, words: usize, rows: &[u64]) -> Self {
         let count = rows.len() / words;
-        let wanted = (4 * count.isqrt()).min(count / SHARE).max(1);
+        let wanted = wanted(count);
         let sample = sample(rows, words, wanted * SAMPLE);
         let leaders = leaders(kernel, words, &sample, wanted);
         let (codes, average) = middles(kernel, words, &sample, leaders);
         Self::group(kernel, words, codes, average * 5 / 4 + 1)
+    }
+
+    /// Whether they are about as many as would be chosen for so many codes.
+    pub(super) fn suit(&self, count: usize) -> bool {
+        let wanted = wanted(count);
+        (wanted.div_ceil(2)..=2 * wanted).contains(&self.len())
     }
 
     /// Groups centres into about as many regions as there are centres in each.
@@ -120,20 +125,14 @@ impl Centres {
         let none = Place { region: 0, cluster: 0, ring: u32::MAX };
         let Some(home) = kernel.closest(&self.regions, code) else { return none };
         let mut best = self.nearest_in(kernel, home.row, code, none);
-        // Regions that may hold a nearer one.
         if best.ring > self.near {
-            let radius = best.ring - 1;
+            // A nearer centre may be in another region, hardly in one much farther away.
+            let all = [Span { start: 0, end: self.spreads.len() as u32 }];
             memory.clear();
-            let all = Span { start: 0, end: self.spreads.len() as u32 };
-            kernel.reached(&self.regions, code, &self.spreads, all, radius, memory);
+            kernel.within(&self.regions, code, &all, home.distance + self.near, memory);
             memory.retain(|found| found.row != home.row);
-            let near = |found: &Found| (found.distance, found.row);
-            if memory.len() > REGIONS {
-                memory.select_nth_unstable_by_key(REGIONS, near);
-                memory.truncate(REGIONS);
-            }
-            memory.sort_unstable_by_key(near);
-            for &Found { row, distance } in &*memory {
+            memory.sort_unstable_by_key(|found| (found.distance, found.row));
+            for &Found { row, distance } in memory.iter().take(REGIONS) {
                 if distance < best.ring + u32::from(self.spreads[row as usize]) {
                     best = self.nearest_in(kernel, row, code, best);
                 }
@@ -163,6 +162,12 @@ impl Centres {
             + size_of_val(&self.starts[..])
             + size_of_val(&self.spreads[..])
     }
+}
+
+/// How many centres to have for so many codes: a search looks at all centres, or those of many
+/// regions, and at some clusters whole.
+fn wanted(count: usize) -> usize {
+    (4 * count.isqrt()).min(count / SHARE).max(1)
 }
 
 /// `wanted` rows from all over, in an order that means nothing; all where there are no more.

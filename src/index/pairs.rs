@@ -3,12 +3,15 @@
 //! The simplest true version compares each record with each other. This one asks the index for
 //! the ball around each record's code: where codes come in clusters, that is far less work.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use rayon::prelude::*;
 
 use super::search;
 use super::snapshot::Snapshot;
+use crate::numbers::Numbers;
 
 /// Records whose balls are sought at once, at most.
 const MOST_RECORDS: usize = 16 * 1024;
@@ -43,6 +46,7 @@ pub struct Pair {
 pub struct Pairs<'a> {
     snapshot: &'a Snapshot,
     radius: u32,
+    only: Option<&'a Numbers>,
     /// The records whose balls are still to be sought, oldest first.
     records: Box<dyn Iterator<Item = (u64, &'a [u64])> + Send + 'a>,
     /// How many of them to take next.
@@ -51,9 +55,11 @@ pub struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, radius: u32) -> Self {
-        let records = Box::new(snapshot.by_number());
-        Self { snapshot, radius, records, take: 1024, found: Vec::new().into_iter() }
+    /// All pairs, or those of which both records are in a subset.
+    pub(super) fn new(snapshot: &'a Snapshot, radius: u32, only: Option<&'a Numbers>) -> Self {
+        let wanted = move |number| only.is_none_or(|only| only.contains(number));
+        let records = Box::new(snapshot.by_number().filter(move |&(number, _)| wanted(number)));
+        Self { snapshot, radius, only, records, take: 1024, found: Vec::new().into_iter() }
     }
 }
 
@@ -69,9 +75,9 @@ impl Iterator for Pairs<'_> {
             if records.is_empty() {
                 return None;
             }
-            let (snapshot, radius) = (self.snapshot, self.radius);
+            let Self { snapshot, radius, only, .. } = *self;
             let newer = |(older, code): (u64, &[u64])| {
-                let ball = search::within(snapshot, code, radius).into_iter();
+                let ball = search::within(snapshot, code, radius, only).into_iter();
                 let newer = ball.filter(move |found| found.number > older);
                 newer.map(move |found| Pair {
                     older,
@@ -90,4 +96,48 @@ impl fmt::Debug for Pairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pairs(within {})", self.radius)
     }
+}
+
+/// The groups into which the pairs within `radius` join the records, each of two or more: by the
+/// number of their oldest record, their records oldest first.
+///
+/// Of records that share a code the oldest stands for all: the others need no search.
+pub(super) fn groups(snapshot: &Snapshot, radius: u32) -> Vec<Vec<u64>> {
+    let numbers: Vec<u64> = snapshot.by_number().map(|(number, _)| number).collect();
+    let mut parents: Vec<usize> = (0..numbers.len()).collect();
+    let mut oldest: HashMap<&[u64], usize> = HashMap::new();
+    let mut only = Numbers::new();
+    for (place, (number, code)) in snapshot.by_number().enumerate() {
+        match oldest.entry(code) {
+            Entry::Occupied(first) => parents[place] = *first.get(),
+            Entry::Vacant(none) => {
+                none.insert(place);
+                only.insert(number);
+            }
+        }
+    }
+    drop(oldest);
+    let place = |number: u64| numbers.partition_point(|&other| other < number);
+    for pair in Pairs::new(snapshot, radius, Some(&only)) {
+        let a = root(&mut parents, place(pair.older));
+        let b = root(&mut parents, place(pair.newer));
+        parents[a.max(b)] = a.min(b);
+    }
+
+    // A root is the oldest of its group, so it comes first.
+    let mut groups: Vec<Vec<u64>> = vec![Vec::new(); numbers.len()];
+    for (place, &number) in numbers.iter().enumerate() {
+        groups[root(&mut parents, place)].push(number);
+    }
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
+/// The place at which the group of a place is joined; the way to it is halved in passing.
+fn root(parents: &mut [usize], mut place: usize) -> usize {
+    while parents[place] != place {
+        parents[place] = parents[parents[place]];
+        place = parents[place];
+    }
+    place
 }

@@ -74,9 +74,23 @@ impl Sealed {
     /// # Panics
     /// Where there are 2^30 records or more: a place in `shared` has 31 bits.
     pub(super) fn build(width: Width, numbers: &[u64], rows: &[u64]) -> Self {
+        let centres = Centres::choose(Kernel::detect(), width.words(), rows);
+        Self::arrange(width, Arc::new(centres), numbers, rows)
+    }
+
+    /// The same for other records, most of which are here: around the same centres, unless they
+    /// have become too few or too many.
+    pub(super) fn rebuild(&self, numbers: &[u64], rows: &[u64]) -> Self {
+        if self.centres.suit(numbers.len()) {
+            Self::arrange(self.width, self.centres.clone(), numbers, rows)
+        } else {
+            Self::build(self.width, numbers, rows)
+        }
+    }
+
+    fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
         let kernel = Kernel::detect();
         let words = width.words();
-        let centres = Arc::new(Centres::choose(kernel, words, rows));
         let places = places(kernel, &centres, rows);
 
         let mut counts = vec![0u32; centres.len() + 1];

@@ -69,10 +69,16 @@ pub(super) fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>])
     searches.into_par_iter().map(end).collect()
 }
 
-/// Finds the whole ball of `radius` bits around a code, whatever the plan.
-pub(super) fn within(snapshot: &Snapshot, code: &[u64], radius: u32) -> Vec<Neighbour> {
+/// Finds the whole ball of `radius` bits around a code, or what of it is in a subset.
+pub(super) fn within(
+    snapshot: &Snapshot,
+    code: &[u64],
+    radius: u32,
+    only: Option<&Numbers>,
+) -> Vec<Neighbour> {
     let zero = Code::zero(snapshot.width());
-    let mut search = Search::new(snapshot, code, &Query::within(&zero, radius));
+    let query = Query { only, ..Query::within(&zero, radius) };
+    let mut search = Search::new(snapshot, code, &query);
     let plan = search.begin(Plan::Auto).unwrap_or_else(|| search.scan());
     search.end(plan).neighbours
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::delta::Delta;
 use super::kernel::Kernel;
-use super::pairs::Pairs;
+use super::pairs::{self, Pairs};
 use super::query::{Answer, Query};
 use super::sealed::Sealed;
 use super::search;
@@ -92,7 +92,25 @@ impl Snapshot {
     /// newer one. They are found as they are asked for, some thousand records at a time, on all
     /// cores, so few are in memory at once however many there are.
     pub fn pairs(&self, radius: u32) -> Pairs<'_> {
-        Pairs::new(self, radius)
+        Pairs::new(self, radius, None)
+    }
+
+    /// The groups of near-duplicates: records that chains of such pairs join, two or more a group.
+    ///
+    /// The groups come by the number of their oldest record, and their records oldest first.
+    ///
+    /// ```
+    /// use nearbit::index::Index;
+    /// use nearbit::{Codes, Width};
+    ///
+    /// let width = Width::new(8)?;
+    /// let codes = Codes::from_bytes(width, &[0b0000_0000, 0b1111_1111, 0b0000_0001, 0b0000_0011])?;
+    /// let index = Index::build(width, vec![5, 6, 7, 8], codes);
+    /// assert_eq!(index.snapshot().groups(1), [[5, 7, 8]]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    pub fn groups(&self, radius: u32) -> Vec<Vec<u64>> {
+        pairs::groups(self, radius)
     }
 
     /// The number of each record and the words of its code, in no order that means anything.
@@ -175,7 +193,7 @@ impl Snapshot {
             numbers.push(number);
             words.extend_from_slice(code);
         }
-        Self::new(self.kernel, Sealed::build(self.width(), &numbers, &words))
+        Self::new(self.kernel, self.sealed.rebuild(&numbers, &words))
     }
 
     /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups

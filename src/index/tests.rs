@@ -285,21 +285,40 @@ fn a_batch_is_answered_as_its_queries_one_by_one() {
 fn pairs_are_all_that_are_near_each_other_each_once_and_in_order() {
     for ((width, groups), seed) in widths().into_iter().zip([1, 7, 90].into_iter().cycle()).zip(0..)
     {
-        let mut pair = Twin::built(&random_codes(width, 400, groups, seed));
-        let removed: Vec<u64> = pair.records.keys().copied().step_by(7).collect();
-        pair.apply(&random_codes(width, 60, groups, seed + 1), &removed);
+        let mut twin = Twin::built(&random_codes(width, 400, groups, seed));
+        let removed: Vec<u64> = twin.records.keys().copied().step_by(7).collect();
+        twin.apply(&random_codes(width, 60, groups, seed + 1), &removed);
         for radius in [0, 1, 3, width.bits() as u32] {
             let mut expected = Vec::new();
-            for (&older, code) in &pair.records {
-                for (&newer, other) in pair.records.range(older + 1..) {
+            for (&older, code) in &twin.records {
+                for (&newer, other) in twin.records.range(older + 1..) {
                     let distance = code.distance(other);
                     expected.push(Pair { older, distance, newer });
                 }
             }
             expected.retain(|pair| pair.distance <= radius);
             expected.sort();
-            let pairs: Vec<_> = pair.index.snapshot().pairs(radius).collect();
+            let pairs: Vec<_> = twin.index.snapshot().pairs(radius).collect();
             assert!(pairs == expected, "{width} {groups} {radius}");
+
+            // Each record takes the least number that any of its pairs has, until none changes.
+            let mut least: BTreeMap<u64, u64> = twin.records.keys().map(|&n| (n, n)).collect();
+            loop {
+                let before = least.clone();
+                for pair in &expected {
+                    let one = least[&pair.older].min(least[&pair.newer]);
+                    least.insert(pair.older, one);
+                    least.insert(pair.newer, one);
+                }
+                if least == before {
+                    break;
+                }
+            }
+            let mut joined: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+            least.iter().for_each(|(&n, &one)| joined.entry(one).or_default().push(n));
+            joined.retain(|_, group| group.len() > 1);
+            let expected: Vec<Vec<u64>> = joined.into_values().collect();
+            assert_eq!(twin.index.snapshot().groups(radius), expected, "{width} {radius}");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn code<T: Real>(
             let size = start + (end - start) * done;
             sigmoid(&(a + random(normal(rng, n))?.affine(size, 0.0)?)?)
         }
-        Binarize::Round => through(&sigmoid(a)?, |p| p.gt(0.5)),
+        Binarize::Round => bits(a),
         Binarize::Sample => {
             let draws = random(uniform(rng, n))?;
             through(&sigmoid(a)?, |p| p.gt(&draws))
@@ -50,6 +50,11 @@ pub(super) fn code<T: Real>(
             None => candle_core::bail!("a Gaussian code has a variance"),
         },
     }
+}
+
+/// Bits, 1 where a is above 0; backward as if they were the sigmoid's values.
+pub(super) fn bits(a: &Tensor) -> Result<Tensor> {
+    through(&sigmoid(a)?, |p| p.gt(0.5))
 }
 
 /// `hard(p)` forward, the identity backward (straight-through).

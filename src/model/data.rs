@@ -126,6 +126,11 @@ fn check_bags(options: &TrainOptions) -> Result<()> {
              words; take a linear encoder for texts",
         ),
         (
+            options.similarity.is_some(),
+            "similarity",
+            "it compares dense features; take neighbours for texts",
+        ),
+        (
             options.pretraining.is_some(),
             "pretraining",
             "Boltzmann machines need dense features; leave it out for texts",

@@ -19,6 +19,7 @@ mod decode;
 mod digest;
 pub mod features;
 mod file;
+mod floor;
 mod forward;
 #[cfg(test)]
 mod gradient_check;
@@ -35,6 +36,7 @@ mod random;
 mod real;
 mod recirculate;
 mod report;
+mod similarity;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,7 @@ pub use decode::Decoded;
 pub use digest::Digest;
 pub use options::{
     Activation, Binarize, ColumnLoss, Corruption, Loss, NeighbourOptions, Preset, Pretraining,
-    Procedure, Schedule, Sparsity, TrainOptions,
+    Procedure, Schedule, Similarity, Sparsity, TrainOptions,
 };
 pub use report::{EpochReport, Progress, Report, Stage};
 pub use train::train;

@@ -5,6 +5,7 @@
 //! rows --corrupted--> encoder --> a --code layer--> z --decoder--> reconstruction of the rows
 //!                                                                 reconstruction of their partners
 //!                                 a of rows and partners           InfoNCE
+//!                                 bits of both, and the rows       similarity
 //!                                 a, or a hidden layer             sparsity, contraction, divergence
 //! ```
 
@@ -22,6 +23,7 @@ use super::network::{Dropout, Encoded, Network};
 use super::options::{Binarize, Sparsity, TrainOptions};
 use super::penalty::{SMALL_STEP, contraction, contraction_seen, perturb, sparsity};
 use super::random::{Purpose, stream};
+use super::similarity::similarity;
 use super::variational::{of_bits, of_normals};
 use crate::input::Features;
 
@@ -87,14 +89,14 @@ impl<'a> Objective<'a> {
         let options = self.options;
         let own = part.rows.select(batch);
         let n = batch.len();
-        let seen = match options.neighbours {
+        let clean = match options.neighbours {
             Some(_) => {
                 let both: Vec<usize> = batch.iter().chain(partners).copied().collect();
-                self.shown(&part.rows.select(&both), look)
+                part.rows.select(&both)
             }
-            None => self.shown(&own, look),
+            None => own.clone(),
         };
-        let x = tensor(&seen)?;
+        let x = tensor(&self.shown(&clean, look))?;
         let mut dropout = self.dropout(look);
         let mut encoded = network.encode::<f32>(&x, &mut dropout)?;
         if let Some(Sparsity::Top(active)) = options.sparsity {
@@ -123,6 +125,11 @@ impl<'a> Objective<'a> {
             if options.prior > 0.0 {
                 terms.push(self.divergence(&a, own_variance.as_ref(), &own)?);
             }
+        }
+        if let (Some(how), Features::Dense(rows)) = (options.similarity, &clean) {
+            let loss = similarity::<f32>(&encoded.code, rows, how.temperature)?;
+            let width = options.bits.bits() as f64 / 128.0;
+            terms.push(loss.affine(how.weight * width * width, 0.0)?);
         }
         self.add_penalties(&mut terms, network, &x, &encoded, look)?;
         let mut terms = terms.into_iter();

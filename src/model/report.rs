@@ -50,6 +50,10 @@ pub struct EpochReport {
     pub loss: f64,
     /// Loss of the validation rows with rounded codes; `None` without such rows.
     pub validation_loss: Option<f64>,
+    /// The share of the 10 exact neighbours of rows held out that are among the 10 nearest by code;
+    /// only of a training that starts from ITQ.
+    #[serde(default)]
+    pub recall: Option<f64>,
     /// How evenly the bits are used: mean over bits of twice the rarer value's share. 1 where every
     /// bit is 1 for half of the rows, 0 where no bit ever changes.
     pub balance: f64,
@@ -68,8 +72,11 @@ pub struct Report {
     pub validation_rows: usize,
     /// The epochs, in order.
     pub epochs: Vec<EpochReport>,
-    /// The epoch whose weights the model has, from 1.
+    /// The epoch whose weights the model has, from 1; 0 where they are those of the start.
     pub best_epoch: usize,
+    /// See [`EpochReport::recall`]; of the start.
+    #[serde(default)]
+    pub start_recall: Option<f64>,
 }
 
 /// `x` to nine digits, so that any JSON reader gives back what was written: a resumed training reads

@@ -27,6 +27,7 @@ use super::adam::{Adam, rate};
 use super::checkpoint::{self, State};
 use super::data::{Data, check_features};
 use super::features::Pipeline;
+use super::floor::Floor;
 use super::layer::Rows;
 use super::network::Network;
 use super::objective::{Look, Objective, tensor};
@@ -130,6 +131,8 @@ struct Training<'a> {
     data: &'a Data,
     options: &'a TrainOptions,
     objective: Objective<'a>,
+    /// Judges the start and each epoch, where the start is good.
+    floor: Option<Floor>,
     network: Network,
     adam: Adam,
     state: State,
@@ -190,6 +193,7 @@ impl<'a> Training<'a> {
             data,
             options,
             objective: Objective::new(options, rows)?,
+            floor: if options.start_from_itq { Floor::new(data)? } else { None },
             adam: Adam::new(variables, options),
             network,
             state: State { report, best: None },
@@ -209,10 +213,14 @@ impl<'a> Training<'a> {
     }
 
     /// Gives the network better first weights than those drawn, where that is asked for.
-    fn start(&self, watch: &mut Watch<'_>) -> Result<()> {
+    fn start(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let (rows, options) = (&self.data.train.rows, self.options);
         if options.start_from_itq {
             super::start::from_itq(&self.network, rows, options.seed)?;
+        }
+        if let Some(floor) = &self.floor {
+            self.state.report.start_recall = Some(nine_digits(floor.recall(&self.network)?));
+            self.state.best = Some(checkpoint::weights(&self.network)?);
         }
         if options.procedure == Procedure::Recirculation {
             tie(&self.network).map_err(internal)?;
@@ -233,9 +241,12 @@ impl<'a> Training<'a> {
             }
             let tally = self.epoch(epoch, resumed, began, watch)?;
             let validation_loss = self.validate()?.map(nine_digits);
+            let recall =
+                self.floor.as_ref().map(|floor| floor.recall(&self.network)).transpose()?;
             self.state.report.epochs.push(EpochReport {
                 loss: nine_digits(tally.mean_loss()),
                 validation_loss,
+                recall: recall.map(nine_digits),
                 balance: nine_digits(tally.balance()),
                 saturation: nine_digits(tally.saturation()),
                 learning_rate: nine_digits(self.rate(self.adam.steps - 1)),
@@ -264,17 +275,22 @@ impl<'a> Training<'a> {
             .is_some_and(|patience| report.epochs.len() >= report.best_epoch + patience)
     }
 
-    /// With patience the weights of the best epoch count, without it those of the last.
+    /// With patience the weights of the best epoch count, without it those of the last; of epochs
+    /// that find no fewer exact neighbours than the start, where that is looked at.
     fn remember_best(&mut self, validation_loss: Option<f64>) -> Result<()> {
         let report = &mut self.state.report;
         let best = report.best_epoch.checked_sub(1).and_then(|i| report.epochs[i].validation_loss);
+        let recall = report.epochs.last().and_then(|epoch| epoch.recall);
+        let is_low =
+            matches!((recall, report.start_recall), (Some(now), Some(start)) if now < start);
         let better = match (self.options.patience, validation_loss, best) {
+            _ if is_low => false,
             (Some(_), Some(now), Some(best)) => now < best,
             _ => true,
         };
         if better {
             report.best_epoch = report.epochs.len();
-            if self.options.patience.is_some() {
+            if self.options.patience.is_some() || self.floor.is_some() {
                 self.state.best = Some(checkpoint::weights(&self.network)?);
             }
         }

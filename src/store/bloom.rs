@@ -1,9 +1,9 @@
-//! A Bloom filter over the hashes of ids: most ids that the table does not hold are known without
-//! a look into it, so that a new record costs no block of the table.
+//! A Bloom filter over the hashes of ids: that an id is new is known without a look into the table
+//! and into what is not there yet, so that a new record costs no block of the table.
 //!
 //! A hash sets four bits of one word, so a question is one touch of memory. Bits are never taken
 //! back: an id that was deleted costs a look in vain. With 16 to 32 bits a hash about one new id
-//! of 200 to 2,000 does.
+//! of 200 to 2,000 does. That is two to four bytes of memory a record.
 //!
 //! Felix Putze, Peter Sanders, Johannes Singler, "Cache-, Hash- and Space-Efficient Bloom
 //! Filters", 2007.

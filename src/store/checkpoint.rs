@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block::Run;
+use super::bloom::Bloom;
 use super::contents;
 use super::recent::Recent;
 use super::table::Broken;
@@ -166,10 +167,10 @@ impl Shared {
             let state = self.state();
             run.retain(|number| state.segments.is_live(number));
         };
-        let ids = self.trees.expect_ids(&recent);
-        let ids = ids.and_then(|()| self.trees.ids.merge(&recent.id_run(), reach, sweep, prune));
+        let ids = self.trees.ids.merge(&recent.id_run(), reach, sweep, prune);
         let merged =
             ids.and_then(|()| self.trees.codes.merge(&recent.code_run(), reach, sweep, prune));
+        let merged = merged.and_then(|()| self.widen_known_ids(&recent));
         {
             let mut state = self.state_mut();
             match merged {
@@ -182,6 +183,27 @@ impl Shared {
             }
         }
         self.note_length()
+    }
+
+    /// Makes room for more ids where there is little, from the table and what is in memory.
+    fn widen_known_ids(&self, merged: &Recent) -> Result<(), Broken> {
+        let (room, held) = {
+            let state = self.state();
+            (state.known_ids.room(), state.known_ids.held())
+        };
+        if room > merged.len() {
+            return Ok(());
+        }
+        let mut larger = Bloom::with_room(2 * (held + merged.len()));
+        self.trees.ids.each_block(|_, block| {
+            let hashes = block.iter().filter_map(|(key, _)| key.first_chunk());
+            hashes.for_each(|hash| larger.insert(u64::from_be_bytes(*hash)));
+            Ok(())
+        })?;
+        let mut state = self.state_mut();
+        state.recent.hashes().for_each(|hash| larger.insert(hash));
+        state.known_ids = larger;
+        Ok(())
     }
 
     /// Notes in the MANIFEST how much of the open segment is durable: damage there can then not

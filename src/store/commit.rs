@@ -241,11 +241,13 @@ impl Store {
             // In memory first: what moves from there to the table meanwhile is found twice.
             let mut found = Vec::new();
             let state = self.shared.state();
-            for hash in hashes {
+            let known = |hash: &u64| state.known_ids.may_hold(*hash);
+            let hashes: Vec<u64> = hashes.iter().copied().filter(known).collect();
+            for hash in &hashes {
                 found.extend(state.find_recent(*hash).map(|number| (*hash, number)));
             }
             drop(state);
-            self.shared.trees.find_ids(hashes, |i, number| found.push((hashes[i], number)))?;
+            self.shared.trees.find_ids(&hashes, |i, number| found.push((hashes[i], number)))?;
             Ok(found)
         };
         let found = match find() {

@@ -29,6 +29,9 @@ impl Store {
             // Under one hold of the state, so that a record that is replaced meanwhile is found in
             // its old form or its new one.
             let state = self.shared.state();
+            if !state.known_ids.may_hold(hash) {
+                return Ok(Vec::new());
+            }
             let mut numbers: Vec<u64> = state.find_recent(hash).collect();
             trees.find_ids(&[hash], |_, number| numbers.push(number))?;
             numbers.sort_unstable();

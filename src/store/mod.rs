@@ -8,6 +8,9 @@
 //! - A record is found by its id, and by a code near its own, in the **table** (`table`,
 //!   `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
+//! - That an id is new is nearly always known from memory (`bloom`).
+//! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
+//!   a crash leaves at any moment, and make any operation fail.
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
 //!
@@ -255,6 +258,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     segments: segment::Segments,
+    /// The hashes of the ids of all live records, and of some others.
+    known_ids: bloom::Bloom,
     /// What came since the last checkpoint began.
     recent: recent::Recent,
     /// What the running checkpoint merges into the table.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
+use super::bloom::Bloom;
 use super::contents::{Contents, read_segments};
 use super::files::Files;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -52,7 +53,7 @@ impl Store {
         let manifest = Manifest { collection, width, settings, segments: vec![first.known()] };
         manifest.write(files, dir)?;
         let trees = Trees::open(table, collection, width).map_err(|broken| table.error(broken))?;
-        let state = State::new(Segments::new(first), Recent::new(width), 0);
+        let state = State::new(Segments::new(first), Recent::new(width), Bloom::with_room(0), 0);
         Ok(Self::new(files, dir, manifest, table, trees, state, limits))
     }
 
@@ -92,8 +93,9 @@ impl Store {
         });
         let reach = reach.map_err(|broken| table.error(broken))?;
 
-        trees.know_ids(&contents, &segments, reach);
         let recent = contents.recent(&segments, reach);
+        let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
+        contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
         let open = segments.open().known();
         if let Some(last) = manifest.segments.last_mut()
             && *last != open
@@ -101,7 +103,7 @@ impl Store {
             *last = open;
             manifest.write(files, dir)?;
         }
-        let state = State::new(segments, recent, reach);
+        let state = State::new(segments, recent, known_ids, reach);
         let store = Self::new(files, dir, manifest, table, trees, state, limits);
         store.checkpoint_if_due();
         Ok((store, contents.codes))
@@ -175,8 +177,8 @@ impl Store {
 }
 
 impl State {
-    fn new(segments: Segments, recent: Recent, reach: u64) -> Self {
-        Self { segments, recent, merging: None, reach, moves: 0, broken: None }
+    fn new(segments: Segments, recent: Recent, known_ids: Bloom, reach: u64) -> Self {
+        Self { segments, known_ids, recent, merging: None, reach, moves: 0, broken: None }
     }
 }
 

@@ -1,11 +1,8 @@
 //! The two trees of a collection, and whether they hold what the segments hold.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
 
-use super::bloom::Bloom;
 use super::contents::Contents;
-use super::recent::Recent;
 use super::segment::Segments;
 use super::table::{Broken, Table};
 use super::tree::Tree;
@@ -19,8 +16,6 @@ pub(super) struct Trees {
     pub(super) ids: Tree,
     /// From a code to record numbers.
     pub(super) codes: Tree,
-    /// The hashes that `ids` may hold.
-    known_ids: RwLock<Bloom>,
     /// Set when sled does not even forget: everything stays in memory then.
     pub(super) given_up: AtomicBool,
 }
@@ -30,7 +25,6 @@ impl Trees {
         Ok(Self {
             ids: Tree::open(table, collection, "ids", 8)?,
             codes: Tree::open(table, collection, "codes", width.bytes())?,
-            known_ids: RwLock::new(Bloom::with_room(0)),
             given_up: AtomicBool::new(false),
         })
     }
@@ -40,49 +34,13 @@ impl Trees {
     pub(super) fn find_ids(
         &self,
         hashes: &[u64],
-        mut each: impl FnMut(usize, u64),
+        each: impl FnMut(usize, u64),
     ) -> Result<(), Broken> {
         if self.given_up() {
             return Ok(());
         }
-        let known = self.known_ids.read().unwrap_or_else(PoisonError::into_inner);
-        let may: Vec<usize> = (0..hashes.len()).filter(|i| known.may_hold(hashes[*i])).collect();
-        drop(known);
-        let keys: Vec<_> = may.iter().map(|i| hashes[*i].to_be_bytes()).collect();
-        self.ids.find(&keys, |i, number| each(may[i], number))
-    }
-
-    /// Notes the ids that are about to be merged, before any of them is in the table only.
-    pub(super) fn expect_ids(&self, recent: &Recent) -> Result<(), Broken> {
-        let (room, held) = {
-            let known = self.known_ids.read().unwrap_or_else(PoisonError::into_inner);
-            (known.room(), known.held())
-        };
-        if room < recent.len() {
-            // Nobody else puts anything in meanwhile: there is one checkpoint at a time.
-            let mut larger = Bloom::with_room(2 * (held + recent.len()));
-            self.ids.each_block(|_, block| {
-                let hash = |key: &[u8]| key.first_chunk().copied().map(u64::from_be_bytes);
-                block.iter().filter_map(|(key, _)| hash(key)).for_each(|hash| larger.insert(hash));
-                Ok(())
-            })?;
-            self.set_known_ids(larger);
-        }
-        let mut known = self.known_ids.write().unwrap_or_else(PoisonError::into_inner);
-        recent.hashes().for_each(|hash| known.insert(hash));
-        Ok(())
-    }
-
-    /// Notes the live ids below the record `reach`, which the table holds.
-    pub(super) fn know_ids(&self, contents: &Contents, segments: &Segments, reach: u64) {
-        let ids = contents.ids(segments, 0).take_while(|(number, _)| *number < reach);
-        let mut known = Bloom::with_room(segments.live() as usize * 2);
-        ids.for_each(|(_, hash)| known.insert(hash));
-        self.set_known_ids(known);
-    }
-
-    fn set_known_ids(&self, known: Bloom) {
-        *self.known_ids.write().unwrap_or_else(PoisonError::into_inner) = known;
+        let keys: Vec<_> = hashes.iter().map(|hash| hash.to_be_bytes()).collect();
+        self.ids.find(&keys, each)
     }
 
     /// The bytes of all blocks.
@@ -97,7 +55,6 @@ impl Trees {
 
     /// Forgets everything.
     pub(super) fn clear(&self) -> Result<(), Broken> {
-        self.set_known_ids(Bloom::with_room(0));
         self.ids.clear()?;
         self.codes.clear()
     }

@@ -152,15 +152,18 @@ impl Shared {
                 let number = state.segments.next();
                 state.segments.open_mut().push(*offset);
                 state.recent.insert(pending.hash, number);
+                state.known_ids.insert(pending.hash);
             }
         }
         let open = state.segments.open_mut();
         (open.length, open.checksum) = (written.length, written.checksum);
 
         let mut added = Live::new(self.width);
+        // Only where something died may one of the new records be among it.
+        let all_live = killed.iter().all(Option::is_none);
         let puts = pending.iter().filter(|pending| pending.kind == Kind::Put);
         for (number, put) in (first..).zip(puts) {
-            if let Some(code) = put.code.filter(|_| state.segments.is_live(number)) {
+            if let Some(code) = put.code.filter(|_| all_live || state.segments.is_live(number)) {
                 // Its width was checked before it was written.
                 let _ = added.push(number, code.words());
             }

@@ -68,6 +68,10 @@ impl TrainOptions {
             let rate = pretraining.learning_rate;
             number("pretraining learning rate", rate, f64::MIN_POSITIVE, 10.0)?;
         }
+        if let Some(similarity) = self.similarity {
+            number("similarity", similarity.weight, f64::MIN_POSITIVE, 1e6)?;
+            number("similarity temperature", similarity.temperature, 1e-3, 100.0)?;
+        }
         if let Some(neighbours) = self.neighbours {
             integer("neighbours", neighbours.count, 1, 1000)?;
             if let Some(walk) = neighbours.walk {
@@ -86,7 +90,7 @@ impl TrainOptions {
             self.reconstruction + self.neighbours.map_or(0.0, |n| n.reconstruction);
         let contrast = self.neighbours.map_or(0.0, |n| n.contrast);
         refuse(
-            reconstruction + contrast == 0.0,
+            reconstruction + contrast == 0.0 && self.similarity.is_none(),
             "reconstruction",
             "every loss has weight 0, so there is nothing to learn; give reconstruction or contrast \
              a weight above 0",
@@ -189,6 +193,7 @@ impl TrainOptions {
         let others = [
             ("hidden layers", !self.hidden.is_empty() || !self.decoder_hidden().is_empty()),
             ("neighbours", self.neighbours.is_some()),
+            ("similarity", self.similarity.is_some()),
             ("corruption", self.corruption.is_some()),
             ("sparsity", self.sparsity.is_some()),
             ("contraction", self.contraction > 0.0),

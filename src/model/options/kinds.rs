@@ -93,6 +93,16 @@ impl Binarize {
     }
 }
 
+/// Who is near whom among the codes should be as it is among the features; for dense features.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Similarity {
+    /// Beside the reconstruction's 1, for 128 bits; it is multiplied by the square of bits / 128, as
+    /// only wide codes have room for an order: narrow ones do better to tell groups apart.
+    pub weight: f64,
+    /// How far one looks: smaller counts the nearest rows of a batch alone.
+    pub temperature: f64,
+}
+
 /// What is done to the encoder's input in training, while the decoder must still give back what was
 /// there before: a denoising autoencoder (Vincent et al., *Stacked denoising autoencoders*, 2010).
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]

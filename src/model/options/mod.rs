@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::kinds::{
     Activation, Binarize, ColumnLoss, Corruption, Loss, NeighbourOptions, Preset, Pretraining,
-    Procedure, Schedule, Sparsity,
+    Procedure, Schedule, Similarity, Sparsity,
 };
 use super::features::{FeatureOptions, VectorOptions};
 use crate::code::Width;
@@ -70,12 +70,15 @@ pub struct TrainOptions {
     /// Boltzmann machines whose weights the network starts with.
     pub pretraining: Option<Pretraining>,
     /// Whether the encoder starts as principal components, rotated to the nearest cube corners
-    /// (PCA and ITQ); needs dense features and no hidden layer.
+    /// (PCA and ITQ); needs dense features and no hidden layer. Where rows are held out, an epoch that
+    /// finds fewer of their exact neighbours than the start is not taken.
     pub start_from_itq: bool,
     /// Weight of giving back the row's own features.
     pub reconstruction: f64,
     /// What neighbours add; `None` trains a plain autoencoder.
     pub neighbours: Option<NeighbourOptions>,
+    /// What keeps the order of exact neighbours; `None` does not look at it.
+    pub similarity: Option<Similarity>,
     /// Passes over the training rows. `None`: 12, or more where a small set needs them for 400 steps.
     pub epochs: Option<usize>,
     /// Rows a step.
@@ -153,6 +156,7 @@ impl TrainOptions {
             start_from_itq: false,
             reconstruction: 1.0,
             neighbours: None,
+            similarity: None,
             epochs: None,
             batch: 512,
             learning_rate: 3e-3,
@@ -188,10 +192,10 @@ impl TrainOptions {
             },
             Preset::Vector => Self {
                 start_from_itq: true,
-                // A cooler softmax looks at the nearest rows: labels of neighbours and recall of exact
-                // neighbours both gain over PCA and ITQ, where 0.5 gains more of the first and
-                // loses of the second.
+                // A cooler softmax looks at the nearest rows. Contrast alone gains in labels of
+                // neighbours and loses of the exact ones; similarity, the other way round.
                 neighbours: Some(NeighbourOptions { count: 10, temperature: 0.2, ..neighbours }),
+                similarity: Some(Similarity { weight: 1.0, temperature: 0.03 }),
                 learning_rate: 1e-3,
                 features: FeatureOptions {
                     // The numbers of an embedding are of one scale; theirs is part of the cosine.

@@ -4,7 +4,7 @@ use nalgebra::DMatrix;
 
 use super::*;
 use crate::model::corrupt::corrupt;
-use crate::model::options::{ColumnLoss, Corruption, Pretraining, Procedure, Sparsity};
+use crate::model::options::{ColumnLoss, Corruption, Pretraining, Procedure, Similarity, Sparsity};
 use crate::numeric::Components;
 
 /// A shallow autoencoder of pixels, 24 units.
@@ -406,4 +406,67 @@ fn families_compose() {
     assert_eq!(model.digest(), again.digest());
     let epochs = &model.info().report.epochs;
     assert!(epochs[19].loss < epochs[0].loss);
+}
+
+#[test]
+fn every_family_learns_from_poor_rows_what_there_is() {
+    let one_column = Inputs::Vectors(Matrix::new(30, 1, (0..30).map(|i| i as f32).collect()));
+    let constant = Inputs::Vectors(Matrix::new(30, 3, [1.0, 2.0, 3.0].repeat(30)));
+    let zeros = Inputs::Vectors(Matrix::zeros(2, 4));
+    let plain = TrainOptions { loss: Loss::Squared, epochs: Some(3), ..plain() };
+    let sparsity = |how| TrainOptions { sparsity: Some(how), ..plain.clone() };
+    let corruption = |how| TrainOptions { corruption: Some(how), ..plain.clone() };
+    let hidden = TrainOptions { hidden: vec![4], activation: Activation::Sigmoid, ..plain.clone() };
+    let families = [
+        sparsity(Sparsity::Kl { weight: 1.0, target: 0.05 }),
+        TrainOptions { binarize: Binarize::Round, ..sparsity(Sparsity::Top(3)) },
+        corruption(Corruption::Masking(0.99)),
+        corruption(Corruption::SaltAndPepper(0.5)),
+        TrainOptions { contraction: 1.0, ..hidden.clone() },
+        TrainOptions { pretraining: Some(Pretraining::default()), ..hidden.clone() },
+        TrainOptions { dropout: 0.9, ..hidden },
+        TrainOptions { binarize: Binarize::Gaussian, prior: 1.0, ..plain.clone() },
+        TrainOptions { procedure: Procedure::Recirculation, ..plain.clone() },
+    ];
+    for inputs in [one_column, constant, zeros] {
+        for options in &families {
+            let model = learn(&inputs, options).unwrap();
+            let codes = model.encode(&inputs).unwrap();
+            assert_eq!(codes.len(), inputs.len());
+            let Decoded::Vectors(back) = model.decode(&codes).unwrap() else { unreachable!() };
+            assert!(back.values().iter().all(|x| x.is_finite()));
+            assert!(model.score(&inputs).unwrap().iter().all(|score| score.is_finite()));
+            assert!(model.sample(2, 1, 0).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_start_that_finds_more_neighbours_is_kept_and_similarity_finds_more_than_it() {
+    let inputs = digits(0..1400);
+    let Inputs::Images(images) = &inputs else { unreachable!() };
+    let pixels = images.pixels.iter().map(|&byte| f32::from(byte)).collect();
+    let inputs = Inputs::Vectors(Matrix::new(1400, 64, pixels));
+    let itq = TrainOptions {
+        bits: Width::new(64).unwrap(),
+        epochs: Some(8),
+        validation: 0.2,
+        ..TrainOptions::preset(Preset::Vector)
+    };
+    // A rate that tears the start apart.
+    let torn = TrainOptions { learning_rate: 1.0, similarity: None, ..itq.clone() };
+    let model = learn(&inputs, &torn).unwrap();
+    let report = &model.info().report;
+    let start = report.start_recall.unwrap();
+    assert!(report.epochs.iter().all(|epoch| epoch.recall.unwrap() < start), "{report:?}");
+    assert_eq!(report.best_epoch, 0);
+
+    let similarity = Some(Similarity { weight: 1.0, temperature: 0.05 });
+    let options =
+        TrainOptions { similarity, neighbours: None, reconstruction: 0.0, epochs: Some(20), ..itq };
+    let model = learn(&inputs, &options).unwrap();
+    let report = &model.info().report;
+    let last = report.epochs[19].recall.unwrap();
+    assert_eq!((report.start_recall, report.best_epoch), (Some(start), 20));
+    assert!(last > start + 0.01, "{start} to {last}");
 }

@@ -320,6 +320,9 @@ fn inputs_that_nothing_can_be_learned_from_say_so() {
     says(learn(&matrix(9, 4, f32::INFINITY), &vector), "vectors[0][0]");
     let nothing = Inputs::Texts(vec![String::new(); 9]);
     says(learn(&nothing, &small(Preset::Text)), "word");
+    let mut wordless = small(Preset::Text);
+    wordless.features.text.vocabulary = 0;
+    says(learn(&texts(), &wordless), "vocabulary: expected 1 to");
     let same = TrainOptions { loss: Loss::Bernoulli, ..vector };
     says(learn(&vectors(), &same), "the bernoulli loss takes features of 0 to 1, got");
 }

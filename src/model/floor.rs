@@ -1,0 +1,87 @@
+//! A floor under a training that starts from ITQ: how many exact neighbours its codes find.
+//!
+//! PCA and ITQ already keep much of who is near whom. What is learned on top may trade that for
+//! other goals, and how much it trades depends on the data. So each epoch is judged, without labels, by
+//! what the start is judged by: the share of the 10 exact nearest training rows (by the features' cosine)
+//! of a row held out that are among the 10 nearest by code. The weights of an epoch that finds fewer than
+//! the start are not taken.
+
+use candle_core::Result;
+use rayon::prelude::*;
+
+use super::data::Data;
+use super::network::{Dropout, Network};
+use super::objective::tensor;
+use super::random::{Purpose, stream};
+use super::train::internal;
+use crate::code::distance;
+use crate::input::Features;
+use crate::numeric::{Neighbours, nearest_rows};
+
+/// Neighbours that are looked for.
+const K: usize = 10;
+/// The most rows that ask, and that are asked.
+const MOST: (usize, usize) = (1000, 20_000);
+/// Rows that are encoded together.
+const BATCH: usize = 2048;
+
+/// Rows held out, rows to find, and which are to be found.
+pub(super) struct Floor {
+    asked: Features,
+    rows: Features,
+    truth: Neighbours,
+}
+
+impl Floor {
+    /// Of what is held out and what is learned from; `None` where nothing is held out, or there are
+    /// too few rows for 10 of them to be near.
+    pub fn new(data: &Data) -> crate::Result<Option<Self>> {
+        let spread = |rows: &Features, most: usize| {
+            let n = rows.rows().min(most);
+            rows.select(&(0..n).map(|i| i * rows.rows() / n).collect::<Vec<_>>())
+        };
+        let Some(held_out) = &data.held_out else { return Ok(None) };
+        if data.train.rows.rows() < 10 * K {
+            return Ok(None);
+        }
+        let asked = spread(&held_out.rows, MOST.0);
+        let rows = spread(&data.train.rows, MOST.1);
+        let truth = nearest_rows(&rows, &asked, K)?;
+        Ok(Some(Self { asked, rows, truth }))
+    }
+
+    /// The share of the exact neighbours that are found by the codes of `network`; of rows of equal
+    /// distance the earlier come first.
+    pub fn recall(&self, network: &Network) -> crate::Result<f64> {
+        let (rows, asked) = (
+            codes(network, &self.rows).map_err(internal)?,
+            codes(network, &self.asked).map_err(internal)?,
+        );
+        let found = |(i, query): (usize, &Vec<u64>)| {
+            let each =
+                rows.iter().enumerate().map(|(row, code)| (distance(query, code), row as u32));
+            let mut near: Vec<(u32, u32)> = each.collect();
+            near.select_nth_unstable(K - 1);
+            near[..K].iter().filter(|(_, row)| self.truth.of(i).contains(row)).count()
+        };
+        let found: usize = asked.par_iter().enumerate().map(found).sum();
+        Ok(found as f64 / (K * asked.len()) as f64)
+    }
+}
+
+/// The bits of each row's code, 64 to a word.
+fn codes(network: &Network, rows: &Features) -> Result<Vec<Vec<u64>>> {
+    let mut none = Dropout { share: 0.0, rng: stream(0, Purpose::Dropout, 0) };
+    let all: Vec<usize> = (0..rows.rows()).collect();
+    let mut codes = Vec::with_capacity(all.len());
+    for batch in all.chunks(BATCH) {
+        let values = network.encode::<f32>(&tensor(&rows.select(batch))?, &mut none)?.code;
+        for row in values.to_vec2::<f32>()? {
+            let word = |values: &[f32]| {
+                values.iter().fold(0u64, |word, &value| word << 1 | u64::from(value > 0.0))
+            };
+            codes.push(row.chunks(64).map(word).collect());
+        }
+    }
+    Ok(codes)
+}
