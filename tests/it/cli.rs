@@ -185,7 +185,7 @@ fn usage() {
         ("collection create d --data-dir db", "--model <MODEL>"),
         ("collection create d --data-dir db --bits 1025", "expected 1 to 1024"),
         ("collection create d --data-dir db --bits 8 --image 28", "28x28"),
-        ("train t.jsonl --model m --binarize hard", "expected noise, noise:SIZE, round or sample"),
+        ("train t.jsonl --model m --binarize hard", "expected noise, noise:SIZE, round, sample"),
         ("train t.jsonl --model m --loss huge", "squared, bernoulli, multinomial"),
         ("collection delete c --data-dir db", "holds 8 records"),
         (&format!("index a b --labels l {place}"), "--labels belongs to one input"),
