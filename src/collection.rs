@@ -296,6 +296,17 @@ impl Collection {
 
     /// Drops the index of a field; says whether there was one.
     ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::filter::Field;
+    ///
+    /// let label: Field = "label".parse()?;
+    /// notes.index_field(label.clone())?;
+    /// assert!(notes.drop_field_index(&label)?);
+    /// assert!(!notes.drop_field_index(&label)?); // there is none any more
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A disk that does not answer.
     pub fn drop_field_index(&self, field: &Field) -> Result<bool> {

@@ -243,16 +243,34 @@ impl Rescore {
     pub const MAX_OVERSAMPLING: usize = 1000;
 
     /// Compares the query's values with stored codes.
+    ///
+    /// ```
+    /// use nearbit::{Rescore, RescoreBy};
+    ///
+    /// assert_eq!(Rescore::asymmetric().by, RescoreBy::Asymmetric);
+    /// ```
     pub fn asymmetric() -> Self {
         Self { by: RescoreBy::Asymmetric, oversampling: Self::DEFAULT_OVERSAMPLING }
     }
 
     /// Compares vectors.
+    ///
+    /// ```
+    /// use nearbit::{Rescore, RescoreBy};
+    ///
+    /// assert_eq!(Rescore::vector().by, RescoreBy::Vector);
+    /// ```
     pub fn vector() -> Self {
         Self { by: RescoreBy::Vector, oversampling: Self::DEFAULT_OVERSAMPLING }
     }
 
     /// The same with another oversampling.
+    ///
+    /// ```
+    /// use nearbit::Rescore;
+    ///
+    /// assert_eq!(Rescore::vector().of(10).oversampling, 10);
+    /// ```
     #[must_use]
     pub fn of(self, oversampling: usize) -> Self {
         Self { oversampling, ..self }

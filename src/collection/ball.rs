@@ -11,6 +11,16 @@ use crate::index::{self, Neighbour};
 use crate::search::{Hit, Search};
 
 /// The hits of a ball from the centre outwards; made by [`Collection::ball`].
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::Search;
+///
+/// let ball = notes.ball(&Search::text("rye bread").radius(64).limit(usize::MAX))?;
+/// let hits = ball.collect::<nearbit::Result<Vec<_>>>()?;
+/// assert_eq!(hits[0].id.as_str(), "bread"); // from the centre outwards
+/// # Ok::<(), nearbit::Error>(())
+/// ```
 pub struct Ball {
     collection: Collection,
     found: vec::IntoIter<Neighbour>,

@@ -7,6 +7,16 @@ use crate::record::{Payload, RecordId};
 
 impl Filter {
     /// Whether a record with this id and payload matches.
+    ///
+    /// ```
+    /// use nearbit::{Filter, Payload, RecordId};
+    ///
+    /// let filter = Filter::parse("year >= 1990")?;
+    /// let id = RecordId::new("a")?;
+    /// assert!(filter.matches(&id, &Payload::from_json(r#"{"year": 1993}"#)?));
+    /// assert!(!filter.matches(&id, &Payload::default()));
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
     pub fn matches(&self, id: &RecordId, payload: &Payload) -> bool {
         match self {
             Self::All(filters) => filters.iter().all(|filter| filter.matches(id, payload)),

@@ -18,6 +18,16 @@ const MAX_SHOWN: usize = 40;
 impl Filter {
     /// The filter that `text` describes; the module's documentation has the language.
     ///
+    /// ```
+    /// use nearbit::Filter;
+    ///
+    /// let filter = Filter::parse(r#"label == "sci.space" and year >= 1990"#)?;
+    /// assert_eq!(Filter::parse(&filter.to_string())?, filter);
+    /// let error = Filter::parse("year > [1]").unwrap_err().to_string();
+    /// assert!(error.contains("column 8"), "{error}");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Anything else, with the column and what was expected there: an unknown word, a comparison
     /// that does not fit its value (`year > [1]`), a text longer than [`Filter::MAX_BYTES`],

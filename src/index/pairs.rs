@@ -56,7 +56,7 @@ pub struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     /// All pairs, or those of which both records are in a subset.
-    pub(super) fn new(snapshot: &'a Snapshot, radius: u32, only: Option<&'a Numbers>) -> Self {
+    fn new(snapshot: &'a Snapshot, radius: u32, only: Option<&'a Numbers>) -> Self {
         let wanted = move |number| only.is_none_or(|only| only.contains(number));
         let records = Box::new(snapshot.by_number().filter(move |&(number, _)| wanted(number)));
         Self { snapshot, radius, only, records, take: 1024, found: Vec::new().into_iter() }
@@ -98,11 +98,40 @@ impl fmt::Debug for Pairs<'_> {
     }
 }
 
+impl Snapshot {
+    /// All pairs of records whose codes are at most `radius` bits apart, each once.
+    ///
+    /// They come by the number of the older record, then by distance, then by the number of the
+    /// newer one. They are found as they are asked for, some thousand records at a time, on all
+    /// cores, so few are in memory at once however many there are.
+    pub fn pairs(&self, radius: u32) -> Pairs<'_> {
+        Pairs::new(self, radius, None)
+    }
+
+    /// The groups of near-duplicates: records that chains of such pairs join, two or more a group.
+    ///
+    /// The groups come by the number of their oldest record, and their records oldest first.
+    ///
+    /// ```
+    /// use nearbit::index::Index;
+    /// use nearbit::{Codes, Width};
+    ///
+    /// let width = Width::new(8)?;
+    /// let codes = Codes::from_bytes(width, &[0b0000_0000, 0b1111_1111, 0b0000_0001, 0b0000_0011])?;
+    /// let index = Index::build(width, vec![5, 6, 7, 8], codes);
+    /// assert_eq!(index.snapshot().groups(1), [[5, 7, 8]]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    pub fn groups(&self, radius: u32) -> Vec<Vec<u64>> {
+        groups(self, radius)
+    }
+}
+
 /// The groups into which the pairs within `radius` join the records, each of two or more: by the
 /// number of their oldest record, their records oldest first.
 ///
 /// Of records that share a code the oldest stands for all: the others need no search.
-pub(super) fn groups(snapshot: &Snapshot, radius: u32) -> Vec<Vec<u64>> {
+fn groups(snapshot: &Snapshot, radius: u32) -> Vec<Vec<u64>> {
     let numbers: Vec<u64> = snapshot.by_number().map(|(number, _)| number).collect();
     let mut parents: Vec<usize> = (0..numbers.len()).collect();
     let mut oldest: HashMap<&[u64], usize> = HashMap::new();

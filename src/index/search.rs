@@ -36,7 +36,30 @@ const TILE: usize = 256 * 1024;
 const SHARE: usize = 64;
 
 /// Answers a query.
-pub(super) fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
+impl Snapshot {
+    /// Finds the neighbours of a code.
+    ///
+    /// # Panics
+    /// Where the query's code has another width: such codes have no distance.
+    pub fn search(&self, query: &Query<'_>) -> Answer {
+        assert_eq!(query.code.width(), self.width(), "codes of two widths have no distance");
+        search(self, query)
+    }
+
+    /// Finds the neighbours of many codes, on all cores: the answers of `search`, one for each
+    /// query. What would have to scan does so together, which is faster by far where the codes are
+    /// larger than the caches.
+    ///
+    /// # Panics
+    /// Where a query's code has another width.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
+        let fits = |query: &Query<'_>| query.code.width() == self.width();
+        assert!(queries.iter().all(fits), "codes of two widths have no distance");
+        search_batch(self, queries)
+    }
+}
+
+fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
     let mut search = Search::new(snapshot, query.code.words(), query);
     let plan = search.begin(query.plan).unwrap_or_else(|| search.scan());
     search.end(plan)
@@ -46,7 +69,7 @@ pub(super) fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
 ///
 /// Those that have to scan do so together, tile by tile of the codes: beyond the caches a scan
 /// waits for the memory, and a tile that is there serves many queries.
-pub(super) fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>]) -> Vec<Answer> {
+fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>]) -> Vec<Answer> {
     let begin = |query: &'a Query<'a>| {
         let mut search = Search::new(snapshot, query.code.words(), query);
         let plan = search.begin(query.plan);

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::delta::Delta;
 use super::kernel::Kernel;
-use super::pairs::{self, Pairs};
-use super::query::{Answer, Query};
 use super::sealed::Sealed;
-use super::search;
 use super::tombstones::Tombstones;
 use crate::code::{Codes, Width};
 
@@ -63,54 +60,6 @@ impl Snapshot {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Finds the neighbours of a code.
-    ///
-    /// # Panics
-    /// Where the query's code has another width: such codes have no distance.
-    pub fn search(&self, query: &Query<'_>) -> Answer {
-        assert_eq!(query.code.width(), self.width(), "codes of two widths have no distance");
-        search::search(self, query)
-    }
-
-    /// Finds the neighbours of many codes, on all cores: the answers of `search`, one for each
-    /// query. What would have to scan does so together, which is faster by far where the codes are
-    /// larger than the caches.
-    ///
-    /// # Panics
-    /// Where a query's code has another width.
-    pub fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Answer> {
-        let fits = |query: &Query<'_>| query.code.width() == self.width();
-        assert!(queries.iter().all(fits), "codes of two widths have no distance");
-        search::search_batch(self, queries)
-    }
-
-    /// All pairs of records whose codes are at most `radius` bits apart, each once.
-    ///
-    /// They come by the number of the older record, then by distance, then by the number of the
-    /// newer one. They are found as they are asked for, some thousand records at a time, on all
-    /// cores, so few are in memory at once however many there are.
-    pub fn pairs(&self, radius: u32) -> Pairs<'_> {
-        Pairs::new(self, radius, None)
-    }
-
-    /// The groups of near-duplicates: records that chains of such pairs join, two or more a group.
-    ///
-    /// The groups come by the number of their oldest record, and their records oldest first.
-    ///
-    /// ```
-    /// use nearbit::index::Index;
-    /// use nearbit::{Codes, Width};
-    ///
-    /// let width = Width::new(8)?;
-    /// let codes = Codes::from_bytes(width, &[0b0000_0000, 0b1111_1111, 0b0000_0001, 0b0000_0011])?;
-    /// let index = Index::build(width, vec![5, 6, 7, 8], codes);
-    /// assert_eq!(index.snapshot().groups(1), [[5, 7, 8]]);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn groups(&self, radius: u32) -> Vec<Vec<u64>> {
-        pairs::groups(self, radius)
     }
 
     /// The number of each record and the words of its code, in no order that means anything.

@@ -13,8 +13,8 @@ use super::adam::{Adam, Moments};
 use super::file::{self, Array, Parts};
 use super::network::Network;
 use super::options::TrainOptions;
+use super::real::internal;
 use super::report::Report;
-use super::train::internal;
 use crate::error::{Error, Result};
 use crate::input::Features;
 

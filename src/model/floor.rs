@@ -13,7 +13,7 @@ use super::data::Data;
 use super::network::{Dropout, Network};
 use super::objective::tensor;
 use super::random::{Purpose, stream};
-use super::train::internal;
+use super::real::internal;
 use crate::code::distance;
 use crate::input::Features;
 use crate::numeric::{Neighbours, nearest_rows};

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, WithDType, bail};
 
+use crate::error::Error;
+
 /// A real number that candle tensors can hold and our own operations compute with.
 pub(super) trait Real: WithDType {
     fn from_f32(x: f32) -> Self;
@@ -81,4 +83,9 @@ pub(super) fn update_values<T: Real>(tensor: &Tensor, f: impl FnOnce(&mut [T])) 
     }
 
     tensor.inplace_op1(&Update(Mutex::new(Some(f)), std::marker::PhantomData))
+}
+
+/// An error of candle's, which shapes that were checked cannot cause.
+pub(super) fn internal(error: candle_core::Error) -> Error {
+    Error::invalid("network", format!("{error}; this is a defect of nearbit, please report it"))
 }

@@ -7,7 +7,7 @@
 use candle_core::{Device, Tensor};
 
 use super::network::Network;
-use super::train::internal;
+use super::real::internal;
 use crate::error::Result;
 use crate::input::Features;
 use crate::numeric::{Components, ITQ_ITERATIONS, itq_rotation};

@@ -34,6 +34,7 @@ use super::objective::{Look, Objective, tensor};
 use super::options::{Procedure, TrainOptions};
 use super::pretrain::pretrain;
 use super::random::{Purpose, permutation, stream};
+use super::real::internal;
 use super::recirculate::{recirculate, tie};
 use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
@@ -417,9 +418,4 @@ impl<'a> Training<'a> {
         self.diverged_unless(finite, "a weight is not finite".into())?;
         Ok((self.network, self.state.report))
     }
-}
-
-/// An error of candle's, which shapes that were checked cannot cause.
-pub(super) fn internal(error: candle_core::Error) -> Error {
-    Error::invalid("network", format!("{error}; this is a defect of nearbit, please report it"))
 }

@@ -110,6 +110,40 @@ fn the_index_does_no_io_and_cannot_fail() {
     }
 }
 
+/// The files beside `file`, in the same folder, that its `use` lines name.
+fn neighbours_used(file: &str, text: &str) -> Vec<String> {
+    let Some((folder, _)) = file.rsplit_once('/') else { return Vec::new() };
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let statements = code.split("\nuse super::").skip(1);
+    let names = statements.flat_map(|rest| {
+        let statement = rest.split(';').next().unwrap_or_default();
+        statement.trim_matches(['{', '}']).split(',').map(|name| {
+            let name = name.trim().split("::").next().unwrap_or_default();
+            format!("{folder}/{name}.rs")
+        })
+    });
+    names.filter(|used| used != file).collect()
+}
+
+/// Within a folder too: a file and those it uses can be read from the bottom up.
+#[test]
+fn files_make_no_circles() {
+    let sources: std::collections::BTreeMap<String, String> = sources().into_iter().collect();
+    for first in sources.keys() {
+        let (mut reached, mut open) = (Vec::new(), vec![first.clone()]);
+        while let Some(file) = open.pop() {
+            let Some(text) = sources.get(&file) else { continue };
+            for used in neighbours_used(&file, text) {
+                assert!(used != *first, "{first} and {file} use one another, perhaps by others");
+                if !reached.contains(&used) {
+                    reached.push(used.clone());
+                    open.push(used);
+                }
+            }
+        }
+    }
+}
+
 /// What only makes sense where it was written does not belong in the project.
 #[test]
 fn no_unfinished_marks() {
