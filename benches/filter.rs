@@ -10,8 +10,6 @@
 //! the whole call, and of it what the filter, the search and the reading of the hits took. Tested are
 //! the payloads that were read for the filter.
 
-// Only the clustered codes are wanted here.
-#[allow(dead_code)]
 mod common;
 
 use std::time::{Duration, Instant};
