@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::api::{Api, open};
-use super::convert::at;
+use super::field::at;
 use super::proto;
 use super::proto::collection_service_server::CollectionService;
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@
 
 use prost_types::Timestamp;
 
+use super::field::{at, required};
 use super::proto;
 use crate::code::{Code, Width};
 use crate::collection::{
@@ -19,11 +20,6 @@ use crate::search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, SearchStats
 
 /// Candidates that diverse hits are chosen from, where a request does not say.
 const DEFAULT_CANDIDATES: usize = 100;
-
-/// An error where a required field is not set, or a oneof has no choice.
-pub fn required<T>(field: Option<T>, place: &str, expected: &str) -> Result<T> {
-    field.ok_or_else(|| Error::invalid(place, format!("expected {expected}, got nothing")))
-}
 
 /// A size from the wire; any `u32` is one.
 fn size(value: u32) -> usize {
@@ -209,14 +205,6 @@ impl proto::NewRecord {
             json => Payload::from_json(json).map_err(|e| at("payload_json", e))?,
         };
         Ok(NewRecord { id, source, payload })
-    }
-}
-
-/// The same error at a place that the wire calls otherwise.
-pub fn at(place: &str, error: Error) -> Error {
-    match error {
-        Error::Invalid { message, .. } => Error::invalid(place, message),
-        other => other,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Filters from the wire. Errors are placed at the path of the field at fault, as in
 //! `filter.all.filters[1].field.less`.
 
-use super::convert::{at, required};
+use super::field::{at, required};
 use super::proto;
 use super::proto::field_filter::Condition as Wire;
 use crate::error::{Error, Result};

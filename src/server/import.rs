@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::ServerOptions;
-use super::convert::required;
+use super::field::required;
 use super::proto;
 use super::status::{problem, status_with};
 use crate::collection::Collection;

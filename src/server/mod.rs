@@ -16,6 +16,7 @@ mod call;
 mod collections;
 mod connection;
 mod convert;
+mod field;
 mod filter;
 mod import;
 mod options;

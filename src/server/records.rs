@@ -4,7 +4,8 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::api::{Api, check_count, open};
-use super::convert::{ids, records, required};
+use super::convert::{ids, records};
+use super::field::required;
 use super::filter::filter;
 use super::import::Import;
 use super::proto;

@@ -18,7 +18,7 @@ use super::proto;
 use super::proto::search_service_server::SearchService;
 use super::proto::search_stream_response::Outcome;
 use super::status::{as_elsewhere, problem, refuse, status};
-use super::{ServerOptions, convert};
+use super::{ServerOptions, convert, field};
 use crate::code::Width;
 use crate::collection::Ball;
 use crate::error::{Error, Result};
@@ -172,7 +172,7 @@ impl Api {
         deadline: Instant,
     ) -> proto::SearchStreamResponse {
         let proto::SearchStreamRequest { tag, search } = request;
-        let answer = convert::required(search, "search", "a search")
+        let answer = field::required(search, "search", "a search")
             .and_then(|search| self.answer(search, deadline).map_err(|e| e.within("search.")));
         let outcome = match answer {
             Ok(answer) => Outcome::Answer(answer),
