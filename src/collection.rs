@@ -142,7 +142,8 @@ pub struct Sizes {
 }
 
 /// A handle on one collection. Clones are cheap and share it; every method may be called from
-/// many threads at once, and no reader waits for a writer.
+/// many threads at once. A reader never waits for a file that is being written; one with a filter
+/// waits for a group's place in the indexes of fields, which are in memory.
 ///
 /// ```
 /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));

@@ -34,7 +34,7 @@ impl Collection {
     pub(crate) fn count_before(&self, filter: &Filter, deadline: Option<Instant>) -> Result<u64> {
         self.check_alive()?;
         filter.check()?;
-        let (bounds, ..) = self.bounds(filter)?;
+        let (bounds, ..) = self.bounds(filter, deadline)?;
         let live = self.inner.store.live(bounds.maybe.iter());
         let (sure, unsure): (Vec<u64>, Vec<u64>) =
             live.into_iter().partition(|number| bounds.sure.contains(*number));
@@ -78,7 +78,7 @@ impl Collection {
     ) -> Result<Page> {
         self.check_alive()?;
         filter.check()?;
-        let (mut bounds, ..) = self.bounds(filter)?;
+        let (mut bounds, ..) = self.bounds(filter, deadline)?;
         if let Some(after) = after {
             bounds.maybe.remove_range(0..after.saturating_add(1));
         }

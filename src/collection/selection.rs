@@ -68,7 +68,7 @@ impl Collection {
                 read_first: 0,
             });
         };
-        let (bounds, end, snapshot) = self.bounds(filter)?;
+        let (bounds, end, snapshot) = self.bounds(filter, deadline)?;
         let mut selection = Selection {
             snapshot,
             filter: Some(filter),
@@ -96,7 +96,11 @@ impl Collection {
 
     /// What the indexes of fields can say of a filter; the number that the next record gets; and a
     /// state of the index whose records they know of.
-    pub(super) fn bounds(&self, filter: &Filter) -> Result<(Bounds, u64, Arc<Snapshot>)> {
+    pub(super) fn bounds(
+        &self,
+        filter: &Filter,
+        deadline: Option<Instant>,
+    ) -> Result<(Bounds, u64, Arc<Snapshot>)> {
         let names = filter.ids();
         loop {
             let ids = self.numbers_of(&names)?;
@@ -114,6 +118,7 @@ impl Collection {
             if names.is_empty() || (shown && self.numbers_of(&names)?.numbers == ids.numbers) {
                 return Ok((bounds, end, snapshot));
             }
+            check_deadline(deadline)?;
             std::thread::yield_now();
         }
     }
