@@ -14,7 +14,8 @@ use rayon::prelude::*;
 
 use super::layer::CHUNK;
 use super::options::{Schedule, TrainOptions};
-use super::real::{update_values, with_values};
+use super::real::{squares, update_values, with_values};
+use crate::numeric::vectorized;
 
 const B1: f64 = 0.9;
 const B2: f64 = 0.999;
@@ -95,11 +96,11 @@ impl Adam {
 fn length(gradients: &[Option<Tensor>]) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients.iter().flatten() {
-        let squares = with_values::<f32, Vec<f64>>(&gradient.contiguous()?, |g| {
+        let parts = with_values::<f32, Vec<f64>>(&gradient.contiguous()?, |g| {
             // Chunk by chunk, added in their order: the same for any number of threads.
-            g.par_chunks(CHUNK).map(|g| f64::from(g.iter().map(|g| g * g).sum::<f32>())).collect()
+            g.par_chunks(CHUNK).map(|g| f64::from(vectorized(|| squares(g)))).collect()
         })?;
-        sum += squares.iter().sum::<f64>();
+        sum += parts.iter().sum::<f64>();
     }
     Ok(sum.sqrt())
 }
@@ -115,12 +116,14 @@ struct Update {
 impl Update {
     fn apply(&self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
         let (b1, b2) = (B1 as f32, B2 as f32);
-        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * self.shrink;
-            *m = b1 * *m + (1.0 - b1) * g;
-            *v = b2 * *v + (1.0 - b2) * g * g;
-            *w = *w * self.keep - self.rate * *m / (v.sqrt() + self.eps);
-        }
+        vectorized(|| {
+            for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                let g = g * self.shrink;
+                *m = b1 * *m + (1.0 - b1) * g;
+                *v = b2 * *v + (1.0 - b2) * g * g;
+                *w = *w * self.keep - self.rate * *m / (v.sqrt() + self.eps);
+            }
+        });
     }
 }
 

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::known::Known;
 use super::layer::sum_rows;
-use super::real::{Real, update_values, with_values};
+use super::real::{Real, sum, update_values, with_values};
+use crate::numeric::vectorized;
 
 /// InfoNCE (van den Oord, Li and Vinyals, 2018), both ways: row i of `p` should be nearer to row i of
 /// `q` than to every other row of `q`, and the other way round. `p` and `q` are the sigmoid's
@@ -26,11 +27,12 @@ pub(super) fn info_nce<T: Real>(p: &Tensor, q: &Tensor, temperature: f64) -> Res
     update_values::<T>(&near, |near| {
         let diagonal = near.iter().step_by(n + 1);
         loss -= diagonal.map(|&x| ((x - one) * heat).to_f64()).sum::<f64>() / n as f64;
-        let exps = |row: &mut [T]| row.iter_mut().for_each(|x| *x = ((*x - one) * heat).exp());
-        near.par_chunks_mut(n).for_each(exps);
+        near.par_chunks_mut(n).for_each(|row| {
+            vectorized(|| row.iter_mut().for_each(|x| *x = ((*x - one) * heat).exp()));
+        });
     })?;
     let by_row = with_values::<T, Vec<T>>(&near, |near| {
-        near.par_chunks(n).map(|row| row.iter().fold(T::from_f64(0.0), |sum, &x| sum + x)).collect()
+        near.par_chunks(n).map(|row| vectorized(|| sum(row))).collect()
     })?;
     let by_column = sum_rows::<T>(&near)?.to_vec1::<T>()?;
     for sum in by_row.iter().chain(&by_column) {
@@ -42,9 +44,11 @@ pub(super) fn info_nce<T: Real>(p: &Tensor, q: &Tensor, temperature: f64) -> Res
     update_values::<T>(&near, |near| {
         near.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
             let across = half * scale / by_row[i];
-            for (x, &sum) in row.iter_mut().zip(&by_column) {
-                *x *= across + half * scale / sum;
-            }
+            vectorized(|| {
+                for (x, &sum) in row.iter_mut().zip(&by_column) {
+                    *x *= across + half * scale / sum;
+                }
+            });
             row[i] -= scale;
         });
     })?;

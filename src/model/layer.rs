@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::options::Activation;
 use super::real::{Real, update_values, with_values};
 use crate::input::Sparse;
+use crate::numeric::vectorized;
 
 /// What goes into a layer: rows of numbers.
 #[derive(Clone)]
@@ -194,7 +195,7 @@ impl<T: Real> CustomOp2 for Gather<T> {
 
 /// y += a x.
 fn add_scaled<T: Real>(y: &mut [T], a: T, x: &[T]) {
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+    vectorized(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x));
 }
 
 /// The transpose: row `c` holds the rows of `rows` that have a value in column `c`.
@@ -218,17 +219,18 @@ fn add_and_activate<T: Real>(activation: Activation, y: &mut [T], bias: &[T]) {
         *y += bias;
         y
     });
-    match activation {
+    vectorized(|| match activation {
         Activation::Linear => y.for_each(drop),
         Activation::Relu => y.for_each(|y| *y = if *y > zero { *y } else { zero }),
         Activation::Tanh => y.for_each(|y| *y = y.tanh()),
         Activation::Sigmoid => y.for_each(|y| *y = one / (one + (zero - *y).exp())),
         Activation::Gelu => y.for_each(|y| *y *= gate(*y).0),
-    }
+    });
 }
 
 /// GELU is `x s`, with the gate `s = sigmoid(2u)`, `u = sqrt(2/pi) (x + 0.044715 x^3)` (Hendrycks and
 /// Gimpel, 2016, the tanh form). Returns s and ds/dx.
+#[inline(always)]
 fn gate<T: Real>(x: T) -> (T, T) {
     let c = |value: f64| T::from_f64(value);
     let scale = c((8.0 / std::f64::consts::PI).sqrt());
@@ -268,9 +270,9 @@ fn slope<T: Real>(
     let g = grad.contiguous()?.copy()?;
     with_values::<T, _>(at, |x| {
         update_values::<T>(&g, |g| {
-            g.par_chunks_mut(CHUNK)
-                .zip(x.par_chunks(CHUNK))
-                .for_each(|(g, x)| g.iter_mut().zip(x).for_each(|(g, &x)| *g *= slope(x)));
+            g.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(g, x)| {
+                vectorized(|| g.iter_mut().zip(x).for_each(|(g, &x)| *g *= slope(x)));
+            });
         })
     })??;
     Ok(g)
@@ -287,10 +289,12 @@ pub(super) fn sum_rows<T: Real>(rows: &Tensor) -> Result<Tensor> {
         // By blocks of columns, so that the order of every sum is that of the rows.
         sums.par_chunks_mut(512).enumerate().for_each(|(block, sums)| {
             let start = block * 512;
-            for row in values.chunks_exact(cols) {
-                let part = &row[start..start + sums.len()];
-                sums.iter_mut().zip(part).for_each(|(sum, &value)| *sum += value);
-            }
+            vectorized(|| {
+                for row in values.chunks_exact(cols) {
+                    let part = &row[start..start + sums.len()];
+                    sums.iter_mut().zip(part).for_each(|(sum, &value)| *sum += value);
+                }
+            });
         });
     })?;
     Tensor::from_vec(sums, cols, rows.device())

@@ -29,9 +29,10 @@ use rayon::prelude::*;
 use super::known::Known;
 use super::layer::{Layer, sum_rows};
 use super::options::{Loss, TrainOptions};
-use super::real::{Real, update_values};
+use super::real::{Real, largest, squares, sum, update_values};
 use crate::error::Error;
 use crate::input::Features;
+use crate::numeric::vectorized;
 
 /// Columns that are judged by one loss.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -204,48 +205,54 @@ pub(super) fn mean_of(blocks: &[Block], y: &mut [f32]) {
 
 /// A(y); `y` becomes `weight` A'(y).
 fn partition<T: Real>(loss: Loss, y: &mut [T], weight: T) -> f64 {
-    let (zero, one) = (T::from_f32(0.0), T::from_f32(1.0));
-    match loss {
+    vectorized(|| match loss {
         Loss::Squared => {
-            let mut sum = zero;
-            for y in y {
-                sum += *y * *y;
-                *y *= weight;
-            }
-            sum.to_f64() / 2.0
+            let whole = squares(y).to_f64() / 2.0;
+            y.iter_mut().for_each(|y| *y *= weight);
+            whole
         }
-        Loss::Bernoulli => {
-            let mut sum = zero;
-            for y in y {
-                // ln(1 + e^y) and sigmoid(y) with only e^-|y|, which cannot overflow.
-                let positive = *y > zero;
-                let e = (if positive { zero - *y } else { *y }).exp();
-                sum += if positive { *y } else { zero } + e.ln_1p();
-                *y = weight * (if positive { one } else { e }) / (one + e);
-            }
-            sum.to_f64()
-        }
+        Loss::Bernoulli => y.chunks_mut(PRODUCTS * 16).map(|y| softplus(y, weight)).sum(),
         Loss::Poisson => {
-            let mut sum = zero;
-            for y in y {
-                let rate = y.exp();
-                sum += rate;
-                *y = weight * rate;
-            }
-            sum.to_f64()
+            y.iter_mut().for_each(|y| *y = y.exp());
+            let rates = sum(y);
+            y.iter_mut().for_each(|y| *y *= weight);
+            rates.to_f64()
         }
         Loss::Multinomial => {
-            let top = y.iter().fold(y[0], |top, &y| if y > top { y } else { top });
-            let mut sum = zero;
-            for y in y.iter_mut() {
-                *y = (*y - top).exp();
-                sum += *y;
-            }
-            let factor = weight / sum;
+            let top = largest(y[0], y);
+            y.iter_mut().for_each(|y| *y = (*y - top).exp());
+            let all = sum(y);
+            let factor = weight / all;
             y.iter_mut().for_each(|y| *y *= factor);
-            top.to_f64() + sum.to_f64().ln()
+            top.to_f64() + all.to_f64().ln()
         }
+    })
+}
+
+/// So many numbers from 1 to 2 have a product that is no larger than any `f32`.
+const PRODUCTS: usize = 64;
+
+/// The sum of `ln(1 + e^y)` over at most 16 times [`PRODUCTS`] numbers; y becomes
+/// `weight sigmoid(y)`. It is `max(y, 0) + ln(1 + e^-|y|)`, which cannot overflow, and a sum of
+/// logarithms is one logarithm of a product.
+#[inline(always)]
+fn softplus<T: Real>(y: &mut [T], weight: T) -> f64 {
+    let (zero, one) = (T::from_f32(0.0), T::from_f32(1.0));
+    let (mut positive, mut product) = ([zero; 16], [one; 16]);
+    let mut each = |(i, y): (usize, &mut T)| {
+        let above = *y > zero;
+        let e = (if above { zero - *y } else { *y }).exp();
+        positive[i] += if above { *y } else { zero };
+        product[i] *= one + e;
+        *y = weight * (if above { one } else { e }) / (one + e);
+    };
+    let (chunks, rest) = y.as_chunks_mut::<16>();
+    for chunk in chunks {
+        chunk.iter_mut().enumerate().for_each(&mut each);
     }
+    rest.iter_mut().enumerate().for_each(&mut each);
+    let logarithms: f64 = product.iter().map(|product| product.to_f64().ln()).sum();
+    positive.iter().map(|positive| positive.to_f64()).sum::<f64>() + logarithms
 }
 
 fn count_present(rows: &Features, row: usize, columns: Range<usize>) -> usize {

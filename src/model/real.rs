@@ -5,30 +5,28 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, WithDType, bail};
 
 use crate::error::Error;
+use crate::numeric::exp;
 
 /// A real number that candle tensors can hold and our own operations compute with.
 pub(super) trait Real: WithDType {
     fn from_f32(x: f32) -> Self;
     fn exp(self) -> Self;
-    fn ln_1p(self) -> Self;
     fn tanh(self) -> Self;
     /// The values of a storage, to write to.
     fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 }
 
 macro_rules! real {
-    ($type:ident, $variant:ident) => {
+    ($type:ident, $variant:ident, $exp:expr) => {
         impl Real for $type {
+            #[inline(always)]
             fn from_f32(x: f32) -> Self {
                 Self::from(x)
             }
 
+            #[inline(always)]
             fn exp(self) -> Self {
-                self.exp()
-            }
-
-            fn ln_1p(self) -> Self {
-                self.ln_1p()
+                $exp(self)
             }
 
             fn tanh(self) -> Self {
@@ -45,8 +43,44 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32);
-real!(f64, F64);
+real!(f32, F32, exp);
+real!(f64, F64, f64::exp);
+
+/// Joins what `each` makes of the values, in 16 lanes side by side so that a loop over it becomes
+/// vectors, and then the lanes in their order.
+#[inline(always)]
+pub(super) fn fold<T: Copy>(
+    values: &[T],
+    start: T,
+    each: impl Fn(T) -> T,
+    join: impl Fn(T, T) -> T,
+) -> T {
+    let mut lanes = [start; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = join(*lane, each(value)));
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, &value)| *lane = join(*lane, each(value)));
+    lanes.into_iter().fold(start, join)
+}
+
+/// The sum, by [`fold`].
+#[inline(always)]
+pub(super) fn sum<T: Real>(values: &[T]) -> T {
+    fold(values, T::from_f32(0.0), |value| value, |sum, value| sum + value)
+}
+
+/// The sum of squares, by [`fold`].
+#[inline(always)]
+pub(super) fn squares<T: Real>(values: &[T]) -> T {
+    fold(values, T::from_f32(0.0), |value| value * value, |sum, square| sum + square)
+}
+
+/// The larger of `start` and the largest value, by [`fold`].
+#[inline(always)]
+pub(super) fn largest<T: Real>(start: T, values: &[T]) -> T {
+    fold(values, start, |value| value, |top, value| if value > top { value } else { top })
+}
 
 /// Calls `f` with the values of a contiguous tensor, row after row, without copying them.
 pub(super) fn with_values<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {

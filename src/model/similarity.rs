@@ -19,8 +19,9 @@ use rayon::prelude::*;
 
 use super::code_layer::bits;
 use super::known::Known;
-use super::real::{Real, update_values, with_values};
+use super::real::{Real, largest, sum, update_values, with_values};
 use crate::input::Matrix;
+use crate::numeric::vectorized;
 
 /// The loss of the values `a` before the code's sigmoid, shape (rows, bits), of the features `x`.
 pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> Result<Tensor> {
@@ -40,20 +41,7 @@ pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> R
     with_values::<T, _>(&wanted, |wanted| {
         update_values::<T>(&near, |near| {
             let pairs = near.par_chunks_mut(rows).zip(wanted.par_chunks(rows)).enumerate();
-            let each = pairs.map(|(i, (near, wanted))| {
-                let (p, q) = (log_shares(wanted, i, heat), log_shares(near, i, heat));
-                let mut loss = 0.0;
-                for ((near, p), q) in near.iter_mut().zip(p).zip(q) {
-                    // exp(-infinity) is 0: a row has no share of its own attention.
-                    let (share, got) = (p.exp(), q.exp());
-                    if share > 0.0 {
-                        loss += share * (p - q);
-                    }
-                    // The gradient by the cosine of the codes.
-                    *near = T::from_f64((got - share) * step);
-                }
-                loss
-            });
+            let each = pairs.map(|(i, (near, wanted))| divergence(wanted, near, i, heat, step));
             losses = each.collect();
         })
     })??;
@@ -63,16 +51,36 @@ pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> R
     u.apply_op2(&u, Known { value: T::from_f64(value), gradients })
 }
 
-/// The logarithms of the softmax of `heat` times the cosines of row `own` with the others; its own
-/// is that of 0.
-fn log_shares<T: Real>(cosines: &[T], own: usize, heat: f64) -> Vec<f64> {
-    let mut logs: Vec<f64> = cosines.iter().map(|x| x.to_f64() * heat).collect();
-    logs[own] = f64::NEG_INFINITY;
-    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logs.iter().map(|x| (x - top).exp()).sum();
-    let whole = top + sum.ln();
-    logs.iter_mut().for_each(|x| *x -= whole);
-    logs
+/// KL(p || q) of row `own`, whose cosines with all rows are `wanted` among the features and `near`
+/// among the codes; `near` becomes the gradient by its cosines, `step (q - p)`.
+fn divergence<T: Real>(wanted: &[T], near: &mut [T], own: usize, heat: f64, step: f64) -> f64 {
+    let (heat, zero) = (T::from_f64(heat), T::from_f64(0.0));
+    vectorized(|| {
+        // KL = sum of p (heat wanted - heat near) - ln sum e^(heat wanted) + ln sum e^(heat near),
+        // both shifted by the largest, which leaves each sum at 1 or more.
+        let (top_p, top_q) = (largest_but(own, wanted), largest_but(own, near));
+        let mut p: Vec<T> = wanted.iter().map(|&x| ((x - top_p) * heat).exp()).collect();
+        let apart = wanted.iter().zip(near.iter());
+        let apart: Vec<T> = apart.map(|(&x, &y)| (x - top_p) - (y - top_q)).collect();
+        near.iter_mut().for_each(|x| *x = ((*x - top_q) * heat).exp());
+        // A row has no share of its own attention.
+        (p[own], near[own]) = (zero, zero);
+        let (whole_p, whole_q) = (sum(&p), sum(near));
+        let (scale_p, scale_q) = (T::from_f64(step) / whole_p, T::from_f64(step) / whole_q);
+        p.iter_mut().zip(&apart).zip(near.iter_mut()).for_each(|((p, &apart), near)| {
+            *near = *near * scale_q - *p * scale_p;
+            *p *= apart;
+        });
+        let expected = sum(&p).to_f64() * heat.to_f64() / whole_p.to_f64();
+        expected - whole_p.to_f64().ln() + whole_q.to_f64().ln()
+    })
+}
+
+/// The largest of two or more values but that at `own`.
+#[inline(always)]
+fn largest_but<T: Real>(own: usize, values: &[T]) -> T {
+    let start = values[usize::from(own == 0)];
+    largest(largest(start, &values[..own]), &values[own + 1..])
 }
 
 /// The rows at length 1; a row of zeros has no direction, and stays as it is.

@@ -10,9 +10,11 @@ mod neighbours;
 mod product;
 mod projection;
 mod rotation;
+mod vectorized;
 
 pub use components::Components;
 pub use gaussian::gaussian;
 pub use neighbours::{Neighbours, nearest_other_rows, nearest_rows};
 pub use projection::{Projection, column_means};
 pub use rotation::{ITQ_ITERATIONS, itq_rotation, procrustes, random_rotation};
+pub(crate) use vectorized::{exp, vectorized};
