@@ -21,13 +21,14 @@ use rayon::prelude::*;
 
 use super::options::Activation;
 use crate::input::{Features, Matrix, Sparse};
+use crate::numeric::vectorized;
 
 /// Outputs of a layer whose weights stand together: an even number of vectors of any CPU.
 const LANES: usize = 32;
 /// Rows that are computed together, to read a weight once for all of them.
-const ROWS: usize = 4;
+const ROWS: usize = 6;
 /// Rows that a thread takes through all layers at a time; their values stay in its cache.
-const BLOCK: usize = 64;
+const BLOCK: usize = 10 * ROWS;
 
 /// The weights of one layer as they stand in a model file.
 #[derive(Clone, PartialEq, Debug)]
@@ -132,24 +133,29 @@ impl Dense {
     /// `act(x w + b)`, row after row.
     fn apply(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; x.len() / self.inputs * self.outputs];
-        let mut x_blocks = x.chunks_exact(ROWS * self.inputs);
-        let mut y_blocks = out.chunks_exact_mut(ROWS * self.outputs);
+        let (groups, rest) = split::<ROWS>(x, self.inputs);
+        let (alone, _) = split::<1>(rest, self.inputs);
+        let (y, y_rest) = out.split_at_mut(groups.len() / self.inputs * ROWS * self.outputs);
         let arch = Arch::new();
-        for (x, y) in x_blocks.by_ref().zip(y_blocks.by_ref()) {
-            arch.dispatch(Product::<ROWS> { layer: self, x, y });
-        }
-        let (x, y) = (x_blocks.remainder(), y_blocks.into_remainder());
-        for (x, y) in x.chunks_exact(self.inputs).zip(y.chunks_exact_mut(self.outputs)) {
-            arch.dispatch(Product::<1> { layer: self, x, y });
-        }
+        arch.dispatch(Product { layer: self, x: &groups, y });
+        arch.dispatch(Product { layer: self, x: &alone, y: y_rest });
         out
     }
 }
 
-/// The layer for `R` rows, with the vectors of this CPU.
+/// Rows in groups of `R`, whose numbers of one column stand together, and the rows left over.
+fn split<const R: usize>(x: &[f32], inputs: usize) -> (Vec<[f32; R]>, &[f32]) {
+    let groups = x.chunks_exact(R * inputs);
+    let rest = groups.remainder();
+    let columns =
+        groups.flat_map(|x| (0..inputs).map(move |k| std::array::from_fn(|r| x[r * inputs + k])));
+    (columns.collect(), rest)
+}
+
+/// The layer for groups of `R` rows, with the vectors of this CPU.
 struct Product<'a, const R: usize> {
     layer: &'a Dense,
-    x: &'a [f32],
+    x: &'a [[f32; R]],
     y: &'a mut [f32],
 }
 
@@ -160,33 +166,34 @@ impl<const R: usize> WithSimd for Product<'_, R> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { layer, x, y } = self;
         let (inputs, outputs) = (layer.inputs, layer.outputs);
-        let columns: Vec<[f32; R]> =
-            (0..inputs).map(|k| std::array::from_fn(|r| x[r * inputs + k])).collect();
+        // A panel stays in the cache while all rows go by.
         for (p, (panel, bias)) in layer.panels.chunks_exact(inputs).zip(&layer.bias).enumerate() {
-            let mut sums = [*bias; R];
-            // Two vectors of each row at a time: their sums stay in registers over all inputs.
-            for pair in 0..LANES / (2 * S::F32_LANES) {
-                let at = [2 * pair, 2 * pair + 1];
-                let mut pairs = sums.map(|sums| at.map(|i| S::as_simd_f32s(&sums).0[i]));
-                for (w, x) in panel.iter().zip(&columns) {
-                    let w = at.map(|i| S::as_simd_f32s(w).0[i]);
-                    for (sum, &x) in pairs.iter_mut().zip(x) {
-                        let x = simd.splat_f32s(x);
-                        sum[0] = simd.add_f32s(sum[0], simd.mul_f32s(x, w[0]));
-                        sum[1] = simd.add_f32s(sum[1], simd.mul_f32s(x, w[1]));
-                    }
-                }
-                for (sums, pair) in sums.iter_mut().zip(pairs) {
-                    let sums = S::as_mut_simd_f32s(sums).0;
-                    sums[at[0]] = pair[0];
-                    sums[at[1]] = pair[1];
-                }
-            }
             let start = p * LANES;
             let width = LANES.min(outputs - start);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                activate(layer.activation, sums);
-                y[r * outputs + start..][..width].copy_from_slice(&sums[..width]);
+            for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(R * outputs)) {
+                let mut sums = [*bias; R];
+                // Two vectors of each row at a time: their sums stay in registers over all inputs.
+                for pair in 0..LANES / (2 * S::F32_LANES) {
+                    let at = [2 * pair, 2 * pair + 1];
+                    let mut pairs = sums.map(|sums| at.map(|i| S::as_simd_f32s(&sums).0[i]));
+                    for (w, x) in panel.iter().zip(x) {
+                        let w = at.map(|i| S::as_simd_f32s(w).0[i]);
+                        for (sum, &x) in pairs.iter_mut().zip(x) {
+                            let x = simd.splat_f32s(x);
+                            sum[0] = simd.mul_add_f32s(x, w[0], sum[0]);
+                            sum[1] = simd.mul_add_f32s(x, w[1], sum[1]);
+                        }
+                    }
+                    for (sums, pair) in sums.iter_mut().zip(pairs) {
+                        let sums = S::as_mut_simd_f32s(sums).0;
+                        sums[at[0]] = pair[0];
+                        sums[at[1]] = pair[1];
+                    }
+                }
+                for (sums, y) in sums.iter_mut().zip(y.chunks_exact_mut(outputs)) {
+                    activate(layer.activation, sums);
+                    y[start..start + width].copy_from_slice(&sums[..width]);
+                }
             }
         }
     }
@@ -201,7 +208,7 @@ fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize) -> Vec<f
         let (columns, values) = rows.row(start + i);
         for (&column, &x) in columns.iter().zip(values) {
             let w = &weights.weight[column as usize * outputs..][..outputs];
-            y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+            vectorized(|| y.iter_mut().zip(w).for_each(|(y, w)| *y = x.mul_add(*w, *y)));
         }
         activate(weights.activation, y);
     }
@@ -248,7 +255,7 @@ mod tests {
         let mut y = layer.bias.clone();
         for (j, y) in y.iter_mut().enumerate() {
             for (k, x) in x.iter().enumerate() {
-                *y += x * layer.weight[k * layer.outputs + j];
+                *y = x.mul_add(layer.weight[k * layer.outputs + j], *y);
             }
         }
         activate(layer.activation, &mut y);
