@@ -1,5 +1,8 @@
 //! A database: named collections and models in one data directory.
 
+#[cfg(test)]
+mod fixtures;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
