@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod fixtures;
+mod inspect;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+
+pub use self::inspect::inspect;
 
 use crate::code::Width;
 use crate::collection::{Collection, CollectionSettings, Settings};
