@@ -1,11 +1,17 @@
 //! A database: named collections and models in one data directory.
 
+#[cfg(test)]
+mod fixtures;
+mod inspect;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+
+pub use self::inspect::inspect;
 
 use crate::code::Width;
 use crate::collection::{Collection, CollectionSettings, Settings};

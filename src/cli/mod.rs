@@ -18,6 +18,7 @@ mod export;
 mod get;
 mod index;
 mod input;
+mod inspect;
 mod network;
 mod output;
 mod page;
@@ -75,6 +76,7 @@ enum Command {
     Dedup(dedup::Args),
     Eval(eval::Args),
     Stats(stats::Args),
+    Inspect(inspect::Args),
     #[cfg(feature = "server")]
     Serve(serve::Args),
 }
@@ -105,6 +107,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Dedup(args) => dedup::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
+        Command::Inspect(args) => inspect::run(args, console),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args, console),
     }

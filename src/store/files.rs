@@ -150,7 +150,7 @@ impl Files {
 
     /// The bytes of a file of at most `limit` bytes, whose size is asked before room is made.
     pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
-        let file = self.open(path)?;
+        let file = self.file("open", path, Mode::Read)?;
         let len = file.len()?;
         if len > limit {
             let message = format!("expected at most {limit} bytes, got {len}");
@@ -164,6 +164,11 @@ impl Files {
     /// Whether something stands at `path`.
     pub(super) fn exists(&self, path: &Path) -> Result<bool> {
         Ok(self.look(path)?.is_some())
+    }
+
+    /// Whether a directory stands at `path`.
+    pub(super) fn is_dir(&self, path: &Path) -> Result<bool> {
+        Ok(self.look(path)? == Some(Node::Dir))
     }
 
     fn look(&self, path: &Path) -> Result<Option<Node>> {

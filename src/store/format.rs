@@ -119,11 +119,16 @@ pub fn create_format(dir: &Path) -> Result<()> {
 pub fn check_format(dir: &Path) -> Result<()> {
     let path = dir.join("FORMAT");
     let files = Files::disk();
-    let bytes = files.read(&path, 16)?;
-    check_version(&path, &bytes, DIRECTORY_MAGIC)?;
-    read_crc(&bytes).map_err(|flaw| Error::damaged(&path, None, flaw))?;
+    check_format_bytes(&path, &files.read(&path, 16)?)?;
     // Whoever made it may have been killed before its name was durable.
     files.sync_dir(dir)
+}
+
+/// The version in a file `FORMAT` that holds `bytes`.
+pub(super) fn check_format_bytes(path: &Path, bytes: &[u8]) -> Result<u32> {
+    check_version(path, bytes, DIRECTORY_MAGIC)?;
+    let body = read_crc(bytes).map_err(|flaw| Error::damaged(path, None, flaw))?;
+    Ok(body.last_chunk().map_or(0, |version| u32::from_le_bytes(*version)))
 }
 
 /// Appends the CRC-32C of everything that `out` holds from `start` on.

@@ -57,9 +57,13 @@ impl Manifest {
     /// Reads the MANIFEST of the collection in `dir`.
     pub(super) fn read(files: &Files, dir: &Path) -> Result<Self> {
         let path = Self::path(dir);
-        let bytes = files.read(&path, MAX_BYTES)?;
-        check_version(&path, &bytes, MAGIC)?;
-        read_manifest(&bytes).map_err(|flaw| Error::damaged(&path, None, flaw))
+        Self::read_bytes(&path, &files.read(&path, MAX_BYTES)?)
+    }
+
+    /// Reads the MANIFEST at `path`, which holds `bytes`.
+    pub(super) fn read_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        check_version(path, bytes, MAGIC)?;
+        read_manifest(bytes).map_err(|flaw| Error::damaged(path, None, flaw))
     }
 
     /// Replaces the MANIFEST of the collection in `dir`.

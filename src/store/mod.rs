@@ -11,6 +11,7 @@
 //! - That an id is new is nearly always known from memory (`bloom`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
+//! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
 //!
@@ -36,6 +37,7 @@ mod contents;
 mod files;
 mod format;
 mod hash;
+mod inspect;
 mod live;
 mod lookup;
 mod manifest;
@@ -46,6 +48,7 @@ mod segment;
 mod table;
 mod tree;
 mod trees;
+mod walk;
 mod wire;
 mod write;
 
@@ -59,6 +62,7 @@ use std::thread::JoinHandle;
 
 pub use files::{Lock, create_dir, exists, list, lock};
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
+pub use inspect::{Item, inspect};
 pub use table::Table;
 
 use crate::code::{Codes, Width};

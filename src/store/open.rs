@@ -67,6 +67,13 @@ impl Store {
         Self::open_on(&Files::disk(), dir, table, Limits::default())
     }
 
+    /// The same, but that a few records fill a segment.
+    #[cfg(test)]
+    pub(crate) fn open_with_small_segments(dir: &Path, table: &Table) -> Result<Self> {
+        let limits = Limits { segment_bytes: 1500, ..Limits::default() };
+        Self::open_on(&Files::disk(), dir, table, limits).map(|(store, _)| store)
+    }
+
     /// The same on another medium and with other limits.
     pub(super) fn open_on(
         files: &Files,

@@ -10,6 +10,8 @@ mod duplicates;
 mod families;
 mod filters;
 mod house;
+#[cfg(feature = "cli")]
+mod inspect;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod kill;
 #[cfg(all(feature = "cli", feature = "server"))]

@@ -14,9 +14,9 @@ pub(in crate::store) struct Disk;
 impl Medium for Disk {
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn MediumFile>> {
         let mut options = fs::File::options();
-        options.read(true).write(true);
+        options.read(true).write(mode != Mode::Read);
         match mode {
-            Mode::Existing => &mut options,
+            Mode::Read | Mode::Existing => &mut options,
             Mode::New => options.create_new(true),
             Mode::Emptied => options.create(true).truncate(true),
         };

@@ -9,9 +9,11 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a file is opened. It is read and written in every case.
+/// How a file is opened. It is read and, unless told otherwise, written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) enum Mode {
+    /// It must be there, and is only read.
+    Read,
     /// It must be there.
     Existing,
     /// It must not be there.

@@ -70,8 +70,8 @@ impl Memory {
                 file.bytes().clear();
                 Ok(file.clone())
             }
-            (Some(Entry::File(file)), Mode::Existing) => Ok(file.clone()),
-            (None, Mode::Existing) => Err(ErrorKind::NotFound.into()),
+            (Some(Entry::File(file)), Mode::Read | Mode::Existing) => Ok(file.clone()),
+            (None, Mode::Read | Mode::Existing) => Err(ErrorKind::NotFound.into()),
             (None, Mode::New | Mode::Emptied) => {
                 names.check_parent(path)?;
                 let file = MemoryFile { inode: names.next_inode, bytes: Arc::default() };

@@ -337,7 +337,7 @@ fn write(
 
 impl Medium for Recorder {
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn MediumFile>> {
-        self.count("open", path, mode != Mode::Existing)?;
+        self.count("open", path, !matches!(mode, Mode::Read | Mode::Existing))?;
         let was = self.memory.inode(path);
         let file = self.memory.open_file(path, mode)?;
         match (was, mode) {

@@ -101,9 +101,9 @@ pub(in crate::store) struct RecordView<'a> {
     pub(in crate::store) killed: Option<u64>,
     pub(in crate::store) id: &'a str,
     pub(in crate::store) code: Option<&'a [u8]>,
-    payload: Option<&'a [u8]>,
-    text: Option<&'a [u8]>,
-    vector: Option<(Precision, &'a [u8])>,
+    pub(in crate::store) payload: Option<&'a [u8]>,
+    pub(in crate::store) text: Option<&'a [u8]>,
+    pub(in crate::store) vector: Option<(Precision, &'a [u8])>,
 }
 
 /// The bytes that a record takes, known from its first ten or fewer.

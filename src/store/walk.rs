@@ -1,0 +1,283 @@
+//! A walk through a segment that may be damaged: all that is intact, and all that is not, in order.
+//!
+//! The replay (`replay.rs`) stops at the first byte that is wrong; this goes on behind it, for those
+//! who show, check or mend a segment. What it goes by:
+//!
+//! - Groups name the number of their first put, so groups that are missing, doubled or swapped show,
+//!   and the records of a group need no group before it.
+//! - The end of a damaged group is the next place where the header of a later one passes.
+//! - Each record has a checksum of its own that covers its number. So behind a damaged record the
+//!   next one is looked for byte by byte, and the number that it passes with tells how many are
+//!   missing between the two.
+//! - Where the segment's own header is gone, the first group still names its checksum, and proves it.
+
+use std::ops::Range;
+
+use super::format::{
+    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, RecordView, SEGMENT_HEADER_BYTES,
+    SegmentHeader, check_group_body, read_group_header, read_record, read_segment_header,
+};
+use super::wire::Reader;
+use crate::code::Width;
+
+/// The fewest bytes of a record: its length, checksum, kind, parts, and an id of one byte.
+const MIN_RECORD_BYTES: u64 = 9;
+/// Behind so many bytes no further record of the same group is looked for.
+const MAX_GAP: usize = 4 << 20;
+
+/// A piece of a segment, and where it stands in the file.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    /// The header of the segment.
+    Header(SegmentHeader),
+    /// The header of a group, and whether what follows it is as it was written.
+    Group { range: Range<u64>, header: GroupHeader },
+    /// An intact record, with its number; a delete has that of the next put.
+    Record { range: Range<u64>, number: u64, record: RecordView<'a> },
+    /// Bytes that are not what was written.
+    Damage(Damage),
+    /// A write that was interrupted before it was acknowledged.
+    Torn { range: Range<u64>, flaw: String },
+}
+
+/// Bytes that are not what was written, and what stood there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    /// Empty where something is missing altogether.
+    pub(super) range: Range<u64>,
+    pub(super) flaw: String,
+    /// The numbers of the puts that are lost with it.
+    pub(super) lost: Range<u64>,
+    /// What stands where the id of the first lost record stood: perhaps that id.
+    pub(super) seems: Option<String>,
+}
+
+/// What is known of a segment without reading it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hints {
+    /// The width of its codes, should its header not tell.
+    pub(super) width: Option<Width>,
+    /// Bytes that are known to have been durable: no torn tail begins before.
+    pub(super) durable: u64,
+    /// The number of its first put.
+    pub(super) first: Option<u64>,
+    /// The number of the first put of the segment after it.
+    pub(super) last: Option<u64>,
+}
+
+impl Hints {
+    /// Nothing is known.
+    pub(super) const NONE: Self = Self { width: None, durable: 0, first: None, last: None };
+}
+
+/// Gives the pieces of a segment to `each`, and returns the number that the next put gets.
+pub(super) fn walk(bytes: &[u8], hints: Hints, each: &mut dyn FnMut(Piece)) -> u64 {
+    let mut walk = Walk { bytes, crc: 0, width: None, next: hints.first.unwrap_or(0), each };
+    let previous = match read_segment_header(bytes) {
+        Ok((header, crc)) => walk.header(header, crc, hints),
+        Err(flaw) => walk.without_header(flaw, hints),
+    };
+    if let Some(previous) = previous {
+        walk.groups(previous, hints);
+    }
+    if (bytes.len() as u64) < hints.durable {
+        let flaw = format!("expected {} bytes or more, got {}", hints.durable, bytes.len());
+        walk.damage(bytes.len()..bytes.len(), flaw, 0..0);
+    }
+    if let Some(last) = hints.last.filter(|last| *last > walk.next) {
+        walk.damage(bytes.len()..bytes.len(), "records are missing", walk.next..last);
+        walk.next = last;
+    }
+    walk.next
+}
+
+struct Walk<'a, 'e> {
+    bytes: &'a [u8],
+    /// The crc of the segment header.
+    crc: u32,
+    width: Option<Width>,
+    /// The number that the next put has.
+    next: u64,
+    each: &'e mut dyn FnMut(Piece),
+}
+
+impl<'a> Walk<'a, '_> {
+    /// An intact header; returns its crc.
+    fn header(&mut self, header: SegmentHeader, crc: u32, hints: Hints) -> Option<u32> {
+        (self.crc, self.width, self.next) = (crc, Some(header.width), header.first);
+        if let Some(first) = hints.first.filter(|first| *first != header.first) {
+            let flaw = format!("expected it to go on with record {first}, got {}", header.first);
+            self.damage(0..SEGMENT_HEADER_BYTES, flaw, first..header.first.max(first));
+        }
+        (self.each)(Piece::Header(header));
+        Some(crc)
+    }
+
+    /// The first group tells the crc of a header that is damaged, and is itself checked with it.
+    fn without_header(&mut self, flaw: String, hints: Hints) -> Option<u32> {
+        let end = self.bytes.len().min(SEGMENT_HEADER_BYTES);
+        self.damage(0..end, flaw, 0..0);
+        self.width = hints.width;
+        let first = self.bytes.get(SEGMENT_HEADER_BYTES..).and_then(<[u8]>::first_chunk);
+        let group = first.and_then(|first| {
+            let named = u32::from_le_bytes([first[12], first[13], first[14], first[15]]);
+            Some((named, read_group_header(first, named).ok()?.0.first))
+        });
+        let Some((crc, first)) = group.filter(|_| self.width.is_some()) else {
+            if end < self.bytes.len() {
+                let flaw = "without its header nothing in it can be checked";
+                self.damage(end..self.bytes.len(), flaw, 0..0);
+            }
+            return None;
+        };
+        (self.crc, self.next) = (crc, first);
+        Some(crc)
+    }
+
+    /// All groups; the crc of what comes before the first is `previous`.
+    fn groups(&mut self, previous: u32, hints: Hints) {
+        let mut previous = Some(previous);
+        let mut at = SEGMENT_HEADER_BYTES;
+        while at < self.bytes.len() {
+            match self.group_at(at) {
+                Ok((header, crc)) => {
+                    let broken = previous.is_some_and(|previous| previous != header.previous);
+                    at = self.group(at, &header, broken, hints.last);
+                    previous = Some(crc);
+                }
+                Err(flaw) => {
+                    let after = self.next_group(at + 1);
+                    let end = after.map_or(self.bytes.len(), |(end, _)| end);
+                    if after.is_none() && at as u64 >= hints.durable {
+                        let range = at as u64..end as u64;
+                        (self.each)(Piece::Torn { range, flaw });
+                        return;
+                    }
+                    let last = after.map(|(_, header)| header.first).or(hints.last);
+                    let last = last.filter(|last| *last >= self.next);
+                    let header_end = (at + GROUP_HEADER_BYTES).min(end);
+                    self.damage(at..header_end, flaw, 0..0);
+                    self.records(header_end..end, last, None);
+                    previous = None;
+                    at = end;
+                }
+            }
+        }
+    }
+
+    fn damage(&mut self, range: Range<usize>, flaw: impl Into<String>, lost: Range<u64>) {
+        let seems = self.seems(&range);
+        let range = range.start as u64..range.end as u64;
+        (self.each)(Piece::Damage(Damage { range, flaw: flaw.into(), lost, seems }));
+    }
+
+    /// The header of the group that begins at `at`, if it passes and its records fit the file.
+    fn group_at(&self, at: usize) -> Result<(GroupHeader, u32), String> {
+        let bytes = self.bytes[at..].first_chunk().ok_or("it ends within a group header")?;
+        let (header, crc) = read_group_header(bytes, self.crc)?;
+        let room = self.bytes.len() - at - GROUP_HEADER_BYTES;
+        if header.length as usize > room {
+            return Err(format!("it ends within a group of {} bytes", header.length));
+        }
+        Ok((header, crc))
+    }
+
+    /// The next place from `from` on where the header of a group passes.
+    fn next_group(&self, from: usize) -> Option<(usize, GroupHeader)> {
+        let windows = self.bytes.get(from..)?.windows(GROUP_HEADER_BYTES).zip(from..);
+        let mut candidates = windows.filter(|(window, _)| window[..4] == GROUP_MAGIC);
+        candidates.find_map(|(_, at)| Some((at, self.group_at(at).ok()?.0)))
+    }
+
+    /// A group whose header passes; returns its end. `last` is the number of the first put behind
+    /// the segment.
+    fn group(&mut self, at: usize, header: &GroupHeader, broken: bool, last: Option<u64>) -> usize {
+        let body = at + GROUP_HEADER_BYTES..at + GROUP_HEADER_BYTES + header.length as usize;
+        let (expected, got, end) = (self.next, header.first, body.end);
+        if got < expected {
+            let flaw = format!("a group stands twice: expected record {expected}, got {got}");
+            self.damage(at..end, flaw, 0..0);
+            return end;
+        }
+        if broken || got > expected {
+            let flaw = format!("a group is missing: expected record {expected}, got {got}");
+            self.damage(at..at, flaw, expected..got);
+            self.next = got;
+        }
+        (self.each)(Piece::Group { range: at as u64..end as u64, header: *header });
+        if check_group_body(header, &self.bytes[body.clone()]).is_ok() {
+            self.records(body, None, Some(header.count));
+        } else {
+            let after = self.group_at(end).ok().map(|(after, _)| after.first);
+            let after = after.or(last.filter(|_| end == self.bytes.len()));
+            let most = header.first + u64::from(header.count);
+            let after = after.filter(|after| (header.first..=most).contains(after));
+            self.records(body, after, Some(header.count));
+        }
+        end
+    }
+
+    /// The records in `range`: `count` of them, of which the last put has the number before `last`.
+    fn records(&mut self, range: Range<usize>, last: Option<u64>, count: Option<u32>) {
+        let (mut at, mut left) = (range.start, count.map(u64::from));
+        while at < range.end {
+            if let Some((end, record)) = self.record_at(at, self.next, range.end) {
+                let number = self.next;
+                self.next += u64::from(record.kind == Kind::Put);
+                left = left.map(|left| left.saturating_sub(1));
+                (self.each)(Piece::Record { range: at as u64..end as u64, number, record });
+                at = end;
+                continue;
+            }
+            // Where nothing tells, all that are left are taken for lost puts.
+            let most = last.or(left.map(|left| self.next + left));
+            let (resumed, number) = self
+                .resume(at, range.end, most)
+                .unwrap_or((range.end, most.unwrap_or(self.next).max(self.next)));
+            self.damage(at..resumed, "a record is damaged", self.next..number);
+            left = left.map(|left| left.saturating_sub((number - self.next).max(1)));
+            (at, self.next) = (resumed, number);
+        }
+        if let Some(last) = last.filter(|last| *last > self.next) {
+            self.damage(at..at, "records are missing", self.next..last);
+            self.next = last;
+        }
+    }
+
+    /// The record that begins at `at`, if it passes with `number`, and its end.
+    fn record_at(&self, at: usize, number: u64, end: usize) -> Option<(usize, RecordView<'a>)> {
+        let mut reader = Reader(&self.bytes[at..end]);
+        let record = read_record(&mut reader, number, self.width?).ok()?;
+        Some((end - reader.0.len(), record))
+    }
+
+    /// Where the records go on behind a damaged one at `from`, and with which number.
+    fn resume(&self, from: usize, end: usize, most: Option<u64>) -> Option<(usize, u64)> {
+        let places = (from + 1..end.min(from + MAX_GAP)).filter(|at| self.may_be_record(*at, end));
+        let number_at = |at| {
+            let room = (at - from) as u64 / MIN_RECORD_BYTES + 1;
+            let most = most.unwrap_or(u64::MAX).min(self.next.saturating_add(room));
+            (self.next..=most).find(|number| self.record_at(at, *number, end).is_some())
+        };
+        places.into_iter().find_map(|at| Some((at, number_at(at)?)))
+    }
+
+    /// Whether it is worth the while to compute checksums at `at`.
+    fn may_be_record(&self, at: usize, end: usize) -> bool {
+        let body = Reader(&self.bytes[at..end]).bytes();
+        body.is_some_and(|body| body.len() > 6 && (1..=8).contains(&body[4]))
+    }
+
+    /// What stands where the id of a damaged record stood.
+    fn seems(&self, range: &Range<usize>) -> Option<String> {
+        let mut reader = Reader(self.bytes.get(range.clone())?);
+        reader.varint()?;
+        let [_, _, _, _, kind, parts] = reader.array()?;
+        if kind != Kind::Put as u8 || parts & 1 != 0 {
+            reader.varint()?;
+        }
+        let id = std::str::from_utf8(reader.bytes()?).ok()?;
+        let plain = (1..=512).contains(&id.len()) && !id.chars().any(char::is_control);
+        plain.then(|| id.to_owned())
+    }
+}
