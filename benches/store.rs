@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use nearbit::store::{Operation, Precision, Store, Table};
+use nearbit::store::{FORMAT_VERSION, Operation, Precision, Store, Table};
 use nearbit::{Code, Payload, Record, RecordId, Result, Width};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -72,7 +72,7 @@ fn batches(records: u64, payload: usize) -> Vec<Vec<Operation>> {
 
 fn create(dir: &Path) -> Result<(Store, Table)> {
     let table = Table::open(&dir.join("table"))?;
-    Ok((Store::create(&dir.join("c"), b"", width(), &table)?, table))
+    Ok((Store::create(&dir.join("c"), FORMAT_VERSION, b"", width(), &table)?, table))
 }
 
 /// The time of all commits, without that of making the records.

@@ -14,6 +14,7 @@ mod rescore;
 mod search;
 mod selection;
 mod settings;
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -133,7 +134,7 @@ pub struct Page {
 /// println!("{} bytes in segments, {} in memory", sizes.store.segment_bytes, sizes.index.total());
 /// # Ok::<(), nearbit::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sizes {
     /// On disk.
     pub store: StoreStats,
@@ -175,14 +176,15 @@ struct Inner {
 }
 
 impl Collection {
-    /// Makes the folder of a new collection.
+    /// Makes the folder of a new collection, in this version of the format.
     pub(crate) fn create(
         folder: &Path,
+        version: u32,
         settings: &Settings,
         width: Width,
         table: &Table,
     ) -> Result<()> {
-        Store::create(folder, &settings.to_bytes(), width, table).map(drop)
+        Store::create(folder, version, &settings.to_bytes(), width, table).map(drop)
     }
 
     /// Opens the collection in `folder`; `encoder` makes the encoder that its settings describe.

@@ -7,6 +7,7 @@ mod inspect;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,7 @@ use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::hyperplanes::Hyperplanes;
-use crate::store::{self, Lock, Store, Table};
+use crate::store::{self, FORMAT_VERSION, Lock, Store, Table};
 
 /// The longest name of a collection or model, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -56,6 +57,8 @@ pub struct Database {
 
 struct Inner {
     dir: PathBuf,
+    /// The version of the format that `FORMAT` names.
+    version: AtomicU32,
     table: Table,
     /// Replaced as a whole, so that nobody who looks one up waits for one that is being made.
     collections: ArcSwap<BTreeMap<String, Collection>>,
@@ -88,15 +91,15 @@ impl Database {
         let lock = store::lock(dir)?;
         if is_new {
             store::create_format(dir)?;
-        } else {
-            store::check_format(dir)?;
         }
+        let version = store::check_format(dir)?;
         store::create_dir(&dir.join("collections"))?;
         store::create_dir(&dir.join("models"))?;
         let table = Table::open(&dir.join("table"))?;
         let database = Self {
             inner: Arc::new(Inner {
                 dir: dir.to_path_buf(),
+                version: AtomicU32::new(version),
                 table,
                 collections: ArcSwap::default(),
                 making: Mutex::default(),
@@ -104,7 +107,46 @@ impl Database {
             }),
         };
         database.open_collections()?;
+        if version == FORMAT_VERSION {
+            // An upgrade may have been interrupted.
+            database.collections().iter().try_for_each(Collection::upgrade)?;
+        }
         Ok(database)
+    }
+
+    /// The version of the format that new collections are written in.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// assert_eq!(database.format_version(), nearbit::store::FORMAT_VERSION);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    pub fn format_version(&self) -> u32 {
+        self.inner.version.load(Ordering::Acquire)
+    }
+
+    /// Goes over to the newest version of the format, for good: a program that knows older ones
+    /// only will refuse the directory, by name. Nothing is rewritten for it. A directory of an older
+    /// version is read and written as it is until this is called; what needs the new one, as
+    /// [`Collection::compact`] does, is refused until then.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// database.upgrade()?; // where it is of the newest version, nothing happens
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A disk that does not answer. What was not done then is done by the next call, or, once
+    /// `FORMAT` names the new version, by the next open.
+    pub fn upgrade(&self) -> Result<()> {
+        let _one_at_a_time = self.making_locked();
+        if self.format_version() < FORMAT_VERSION {
+            // First, so that no older program meets what it does not know.
+            store::create_format(self.dir())?;
+            self.inner.version.store(FORMAT_VERSION, Ordering::Release);
+        }
+        self.collections().iter().try_for_each(Collection::upgrade)
     }
 
     /// The data directory.
@@ -153,7 +195,8 @@ impl Database {
         }
         let (info, width) = self.describe(&settings.encoder)?;
         let folder = self.collections_dir().join(name);
-        Collection::create(&folder, &Settings::new(settings, info), width, &self.inner.table)?;
+        let (settings, table) = (Settings::new(settings, info), &self.inner.table);
+        Collection::create(&folder, self.format_version(), &settings, width, table)?;
         let collection = self.open_collection(name, &folder)?;
         self.change(|collections| collections.insert(name.to_owned(), collection.clone()));
         Ok(collection)

@@ -4,6 +4,7 @@
 //! and progress to standard error, after <https://clig.dev>.
 
 mod collection;
+mod compact;
 mod console;
 mod count;
 mod decode;
@@ -73,6 +74,7 @@ enum Command {
     Count(count::Args),
     Export(export::Args),
     Delete(delete::Args),
+    Compact(compact::Args),
     Dedup(dedup::Args),
     Eval(eval::Args),
     Stats(stats::Args),
@@ -104,6 +106,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Count(args) => count::run(args, console),
         Command::Export(args) => export::run(args, console),
         Command::Delete(args) => delete::run(args, console),
+        Command::Compact(args) => compact::run(args, console),
         Command::Dedup(args) => dedup::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),

@@ -58,8 +58,10 @@ fn sizes(collection: &Collection) -> Value {
     json!({
         "segments": sizes.store.segments,
         "segment_bytes": sizes.store.segment_bytes,
+        "live_bytes": sizes.store.live_bytes,
         "table_bytes": sizes.store.table_bytes,
         "dead_records": sizes.store.dead,
+        "damaged": sizes.store.left_alone.iter().map(|left| &left.reason).collect::<Vec<_>>(),
         "memory_bytes": sizes.index.total(),
     })
 }

@@ -9,6 +9,7 @@ use super::selection::{READS_PER_LOOK, check_deadline};
 use crate::error::{Error, Result};
 use crate::index::{self, Neighbour};
 use crate::search::{Hit, Search};
+use crate::store::Hold;
 
 /// The hits of a ball from the centre outwards; made by [`Collection::ball`].
 ///
@@ -24,6 +25,8 @@ use crate::search::{Hit, Search};
 pub struct Ball {
     collection: Collection,
     found: vec::IntoIter<Neighbour>,
+    /// So that what was found can be read.
+    _hold: Hold,
     payload: bool,
     deadline: Option<Instant>,
     /// Hits that were read so far.
@@ -33,7 +36,7 @@ pub struct Ball {
 impl Collection {
     /// Everything within `search.radius`, at most `search.limit` hits, nearest first. The index is
     /// asked at once, and a hit is read when it is its turn: of a ball however large only sixteen
-    /// bytes a record are held.
+    /// bytes a record are held. While a ball is held, so is the room on disk of what it may read.
     ///
     /// ```
     /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
@@ -74,6 +77,7 @@ impl Collection {
         Ok(Ball {
             collection: self.clone(),
             found: found.into_iter(),
+            _hold: selection.hold,
             payload: search.payload,
             deadline: search.deadline,
             read: 0,

@@ -24,6 +24,7 @@ impl Collection {
     /// Damaged bytes, or a disk that does not answer.
     pub fn near_duplicates(&self, radius: u32) -> Result<Vec<Vec<RecordId>>> {
         self.check_alive()?;
+        let _hold = self.inner.store.hold();
         let groups = self.inner.index.snapshot().groups(radius);
         let id = |number: &u64| {
             self.inner.store.id_of(*number)?.ok_or_else(|| {

@@ -111,6 +111,7 @@ impl Collection {
     /// A code of another width, damaged bytes, or a disk that does not answer.
     pub fn lookup(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<Hit>> {
         self.check_alive()?;
+        let _hold = self.inner.store.hold();
         let found = self.inner.store.within(code, radius, limit)?;
         let bits = self.width().bits() as f32;
         let candidate = |(number, distance)| {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Bounds, Filter, Known};
 use crate::index::{self, Neighbour, Snapshot};
 use crate::record::RecordId;
-use crate::store::Store;
+use crate::store::{Hold, Store};
 
 /// So many payloads are read before the search: less work than to search twice.
 const READ_FIRST: u64 = 256;
@@ -30,6 +30,8 @@ pub(super) const READS_PER_LOOK: usize = 32;
 /// See the module.
 pub(super) struct Selection<'a> {
     pub(super) snapshot: Arc<Snapshot>,
+    /// So that what the snapshot shows can be read.
+    pub(super) hold: Hold,
     filter: Option<&'a Filter>,
     bounds: Bounds,
     /// Whether the search can be told whom it may find; otherwise everyone is asked for.
@@ -57,9 +59,11 @@ impl Collection {
         filter: Option<&'a Filter>,
         deadline: Option<Instant>,
     ) -> Result<Selection<'a>> {
+        let hold = self.inner.store.hold();
         let Some(filter) = filter else {
             return Ok(Selection {
                 snapshot: self.inner.index.snapshot(),
+                hold,
                 filter: None,
                 bounds: Bounds::none(),
                 narrow: false,
@@ -71,6 +75,7 @@ impl Collection {
         let (bounds, end, snapshot) = self.bounds(filter, deadline)?;
         let mut selection = Selection {
             snapshot,
+            hold,
             filter: Some(filter),
             narrow: bounds.maybe.len() < end,
             exact: false,

@@ -1,4 +1,6 @@
-//! CollectionService: creates, describes, lists and deletes collections.
+//! CollectionService: creates, describes, lists, tends and deletes collections.
+
+use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
@@ -79,6 +81,30 @@ impl CollectionService for Api {
             let field = Field::parse(&field)?;
             let dropped = api.database.collection(&collection)?.drop_field_index(&field)?;
             Ok(proto::DropFieldIndexResponse { dropped })
+        })
+        .await
+    }
+
+    async fn compact_collection(
+        &self,
+        request: Request<proto::CompactCollectionRequest>,
+    ) -> Result<Response<proto::CompactCollectionResponse>, Status> {
+        let (call, proto::CompactCollectionRequest { name }) = open(request)?;
+        let (api, deadline) = (self.clone(), call.deadline);
+        self.work(&call, move || {
+            let collection = api.database.collection(&name)?;
+            let done = collection.compact_while(|| match *api.stopping.borrow() {
+                true => Err(Error::Interrupted),
+                false if Instant::now() >= deadline => Err(Error::Timeout),
+                false => Ok(()),
+            })?;
+            Ok(proto::CompactCollectionResponse {
+                bytes_before: done.bytes_before,
+                bytes_after: done.bytes_after,
+                segments_before: done.segments_before as u32,
+                segments_after: done.segments_after as u32,
+                left_alone: done.left_alone.len() as u32,
+            })
         })
         .await
     }

@@ -29,11 +29,11 @@ impl Store {
     /// [`Error::Damaged`](crate::Error::Damaged) where the table fails and could not be filled
     /// again.
     pub fn checkpoint(&self) -> Result<()> {
-        self.join_checkpoint();
+        self.checkpointer.join();
         self.shared.run_checkpoint()?;
         let broken = self.shared.state().broken.clone();
         let Some(reason) = broken else { return Ok(()) };
-        self.rebuild_table(&mut lock_mutex(&self.writer), &reason)?;
+        self.rebuild_table(&mut lock_mutex(&self.shared.writer), &reason)?;
         self.shared.run_checkpoint()?;
         match self.shared.state().broken.clone() {
             None => Ok(()),
@@ -43,10 +43,12 @@ impl Store {
 
     /// Writes nothing from now on, because the files are about to be removed. Reads go on.
     pub fn retire(&self) {
-        let _no_writer = lock_mutex(&self.writer);
+        let no_writer = lock_mutex(&self.shared.writer);
         // Where it was set before, writes are refused already.
         let _ = self.shared.poison.set("the collection was deleted".to_owned());
-        self.join_checkpoint();
+        drop(no_writer);
+        self.join_background();
+        drop(lock_mutex(&self.shared.compacting));
     }
 
     /// Starts a checkpoint in a thread of its own, where one is due and none runs.
@@ -55,19 +57,14 @@ impl Store {
         if recent < due || self.shared.trees.given_up() {
             return;
         }
-        let mut checkpointer = lock_mutex(&self.checkpointer);
-        if checkpointer.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        let run = move || {
-            if let Err(error) = shared.run_checkpoint() {
-                tracing::warn!(%error, "a checkpoint failed; it will be tried again");
+        self.checkpointer.start(|| {
+            let shared = Arc::clone(&self.shared);
+            move || {
+                if let Err(error) = shared.run_checkpoint() {
+                    tracing::warn!(%error, "a checkpoint failed; it will be tried again");
+                }
             }
-        };
-        let thread = std::thread::Builder::new().name("nearbit-checkpoint".to_owned()).spawn(run);
-        // Where no thread can be had the records stay in memory until there is one.
-        *checkpointer = thread.ok();
+        });
     }
 
     /// Called by the writer before a round: fills a broken table again, and waits for the running
@@ -79,17 +76,15 @@ impl Store {
         }
         let (due, recent) = self.shared.due();
         if recent >= due.saturating_mul(WAIT_FACTOR) && !self.shared.trees.given_up() {
-            self.join_checkpoint();
+            self.checkpointer.join();
         }
         Ok(())
     }
 
-    pub(super) fn join_checkpoint(&self) {
-        if let Some(thread) = lock_mutex(&self.checkpointer).take()
-            && thread.join().is_err()
-        {
-            tracing::error!(collection = %self.shared.dir.display(), "a checkpoint panicked");
-        }
+    /// Waits for what goes on beside the writers.
+    pub(super) fn join_background(&self) {
+        self.checkpointer.join();
+        self.compactor.join();
     }
 
     /// Empties the table and puts everything into memory, for the next checkpoint to merge. Who
@@ -120,7 +115,8 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.join_checkpoint();
+        self.shared.stopping.store(true, Ordering::Release);
+        self.join_background();
         if self.shared.check_poison().is_err() {
             // The disk failed: leave it as it is.
             return;

@@ -160,7 +160,7 @@ impl Store {
 
     /// Writes one group for all of `batches`, and makes it visible.
     fn lead(&self, batches: &[Batch], publish: impl Fn(&Committed)) -> Result<Vec<Vec<Outcome>>> {
-        let mut buffer = lock_mutex(&self.writer);
+        let mut buffer = lock_mutex(&self.shared.writer);
         self.shared.check_poison()?;
         self.make_room(&mut buffer)?;
         let pending: Vec<_> = batches.iter().flat_map(Batch::pending).collect();
@@ -169,6 +169,7 @@ impl Store {
         if let Some(written) = self.shared.write(&pending, &killed, &mut buffer)? {
             publish(&self.shared.show(&pending, &killed, &written));
             self.checkpoint_if_due();
+            self.compact_if_due();
         }
         let mut outcomes = pending.iter().zip(&killed).map(|(pending, killed)| {
             let number = next;

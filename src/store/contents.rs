@@ -6,18 +6,19 @@ use std::sync::Arc;
 use super::files::Files;
 use super::format::{Kind, Parsed, RecordView, SegmentHeader};
 use super::hash::IdHasher;
-use super::manifest::Manifest;
+use super::manifest::{Known, Manifest};
 use super::recent::Recent;
-use super::segment::{SegmentFile, Segments};
+use super::row::Row;
+use super::segment::{Segment, SegmentFile, Segments};
 use super::{Live, replay};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
 /// What a replay collects.
 pub(super) struct Contents {
-    /// The number of the first record.
-    first: u64,
-    /// The hashes of the ids of all records, in order.
+    /// The numbers of all records, a row for each segment.
+    numbers: Vec<Row>,
+    /// The hashes of their ids, in the same order.
     hashes: Vec<u64>,
     /// Records that were replaced or deleted.
     killed: Vec<u64>,
@@ -27,14 +28,28 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn new(width: Width) -> Self {
-        let codes = Live::new(width);
-        Self { first: u64::MAX, hashes: Vec::new(), killed: Vec::new(), codes, words: Vec::new() }
+        Self {
+            numbers: Vec::new(),
+            hashes: Vec::new(),
+            killed: Vec::new(),
+            codes: Live::new(width),
+            words: Vec::new(),
+        }
     }
 
-    /// Adds the record `number`, or what a delete says.
-    fn add(&mut self, number: u64, hasher: IdHasher, record: &RecordView) -> Parsed<()> {
+    /// Goes on with a segment.
+    fn begin(&mut self, header: &SegmentHeader) {
+        self.numbers.push(Row::new(header.first));
+    }
+
+    /// Adds a record, or what a delete says.
+    fn add(&mut self, hasher: IdHasher, record: &RecordView) -> Parsed<()> {
         self.killed.extend(record.killed);
         if record.kind == Kind::Put {
+            let row = self.numbers.last_mut().ok_or("no segment was begun")?;
+            if !row.push(record.number) {
+                return Err(too_far(record));
+            }
             self.hashes.push(hasher.hash(record.id.as_bytes()));
             if let Some(code) = record.code {
                 self.words.clear();
@@ -43,7 +58,7 @@ impl Contents {
                     word[..chunk.len()].copy_from_slice(chunk);
                     u64::from_be_bytes(word)
                 }));
-                self.codes.push(number, &self.words).map_err(|error| error.to_string())?;
+                self.codes.push(record.number, &self.words).map_err(|error| error.to_string())?;
             }
         }
         Ok(())
@@ -70,9 +85,8 @@ impl Contents {
         segments: &'a Segments,
         from: u64,
     ) -> impl Iterator<Item = (u64, u64)> + 'a {
-        let skip = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let ids = self.hashes.iter().enumerate().skip(skip);
-        let ids = ids.map(|(i, hash)| (self.first + i as u64, *hash));
+        let ids = self.numbers.iter().flat_map(Row::iter).zip(self.hashes.iter().copied());
+        let ids = ids.filter(move |(number, _)| *number >= from);
         ids.filter(|(number, _)| segments.is_live(*number))
     }
 
@@ -84,6 +98,33 @@ impl Contents {
         recent.push_codes(&self.codes, skip);
         recent
     }
+}
+
+fn too_far(record: &RecordView) -> String {
+    format!("record {} is too far from the first one of the segment", record.number)
+}
+
+/// Replays an opened segment up to the byte `end`, so that it knows its records, and gives each of
+/// them to `each`.
+pub(super) fn load(
+    segment: &mut Segment,
+    known: &Known,
+    end: u64,
+    mut each: impl FnMut(&RecordView) -> Parsed<()>,
+) -> Result<replay::End> {
+    let (file, header, crc) = (Arc::clone(&segment.file), segment.header, segment.crc);
+    let end = replay::replay(&file, &header, crc, known, end, |offset, bytes, record| {
+        match record.kind {
+            Kind::Put if !segment.push(record.number, offset, bytes) => {
+                return Err(too_far(record));
+            }
+            Kind::Put => {}
+            Kind::Delete => record.killed.iter().for_each(|n| segment.push_delete(*n, bytes)),
+        }
+        each(record)
+    })?;
+    (segment.length, segment.checksum) = (end.length, end.checksum);
+    Ok(end)
 }
 
 /// Replays all segments, and cuts a torn tail from the last.
@@ -99,12 +140,15 @@ pub(super) fn read_segments(
         let last = i + 1 == manifest.segments.len();
         let mut segment = replay::open(files, dir, known)?;
         let file = Arc::clone(&segment.file);
-        let first = segments.as_ref().map_or(segment.header.first, Segments::next);
+        let first = segment.header.first;
+        // Compaction may have taken out the last records of the segment before.
+        let after = segments.as_ref().map_or(first, Segments::next);
         let expected = SegmentHeader {
+            version: segment.header.version,
             segment: known.segment,
             collection: manifest.collection,
             width: manifest.width,
-            first,
+            first: first.max(after),
         };
         if segment.header != expected {
             let message = format!("expected {expected:?}, got {:?}", segment.header);
@@ -115,15 +159,8 @@ pub(super) fn read_segments(
             let message = format!("expected {} bytes, got {len}", known.length);
             return Err(Error::damaged(file.path(), None, message));
         }
-        contents.first = contents.first.min(first);
-        let (header, crc) = (segment.header, segment.crc);
-        let end = replay::replay(&file, &header, crc, known, len, |number, offset, record| {
-            if record.kind == Kind::Put {
-                segment.push(offset);
-            }
-            contents.add(number, hasher, record)
-        })?;
-        (segment.length, segment.checksum) = (end.length, end.checksum);
+        contents.begin(&segment.header);
+        let end = load(&mut segment, known, len, |record| contents.add(hasher, record))?;
         if end.torn > 0 {
             tracing::warn!(
                 file = %file.path().display(), at = end.length, bytes = end.torn,
@@ -160,9 +197,9 @@ pub(super) fn read_again(
 ) -> Result<Contents> {
     let mut contents = Contents::new(width);
     for SegmentFile { file, header, crc, known } in files {
-        contents.first = contents.first.min(header.first);
-        replay::replay(file, header, *crc, known, known.length, |number, _, record| {
-            contents.add(number, hasher, record)
+        contents.begin(header);
+        replay::replay(file, header, *crc, known, known.length, |_, _, record| {
+            contents.add(hasher, record)
         })?;
     }
     Ok(contents)

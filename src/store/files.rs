@@ -94,6 +94,11 @@ pub(super) fn is_only_full(error: &Error) -> bool {
     error.is_full() && !matches!(error, Error::Io { doing: SYNC, .. })
 }
 
+/// Whether this is a failed sync of the directory `dir`: then nobody knows which names it holds.
+pub(super) fn is_failed_sync_of(error: &Error, dir: &Path) -> bool {
+    matches!(error, Error::Io { doing: SYNC, path, .. } if path == dir)
+}
+
 impl Files {
     /// Those of the operating system.
     pub(super) fn disk() -> Self {

@@ -9,7 +9,7 @@
 //!
 //! segment header, 52 bytes                 group header, 40 bytes
 //!   magic       8  "nearseg\0"               magic      4  "ngrp"
-//!   version     4  FORMAT_VERSION            length     4  bytes of the records
+//!   version     4  1 or 2                    length     4  bytes of the records
 //!   width       2  bits of a code            count      4  records
 //!   zero        2                            previous   4  crc of the group header before, or
 //!   segment     8  number of the segment                   of the segment header
@@ -23,8 +23,10 @@
 //! record
 //!   length   varint  bytes after this field
 //!   crc      4       of the record number (8 bytes) and of what follows
-//!   kind     1       1 put, 2 delete; another layout gets another kind: the record's version
+//!   kind     1       1 put, 2 delete, 3 put after a gap; another layout gets another kind: the
+//!                    record's version
 //!   parts    1       put: bit 0 replaces, 1 code, 2 payload, 3 text, 4 f32 vector, 5 f16 vector
+//!   gap      varint  put after a gap: how many numbers are left out before its own
 //!   number   varint  put that replaces: how far back the replaced number is; delete: the number
 //!   id       varint length, UTF-8
 //!   code     bits / 8 bytes, rounded up
@@ -35,9 +37,9 @@
 //!
 //! All numbers are little-endian; every crc is CRC-32C. Why each odd field is there:
 //!
-//! - A put has no number of its own: it is the number before, plus one. The crc covers it, so a
-//!   record read at the wrong place does not pass for another. A delete is covered with the
-//!   number that the next put will get.
+//! - A put has no number of its own: it is the number before, plus one, and plus the gap that a
+//!   compaction left (`compact`). The crc covers it, so a record read at the wrong place does not
+//!   pass for another. A delete is covered with the number that the next put will get.
 //! - A put names the number that it replaces, and a delete the one that it deletes, so a replay
 //!   needs no map of ids, only a bit a record.
 //! - A group header has a crc of its own, so that its length can be believed before the records
@@ -45,20 +47,31 @@
 //!   and `previous` chains the groups, so a missing, doubled or swapped one is found.
 //! - `durable` tells a torn tail from damage: bytes below what a later group calls durable cannot
 //!   be torn.
+//!
+//! Version 2 is version 1 with the third kind of record, and with a MANIFEST that says which numbers
+//! of segments were given away. A collection is of the version that its MANIFEST has, and all that
+//! is written to it is of that version, so that a directory of version 1 can be used by the program
+//! that made it even after this one wrote to it. What only version 2 can say, that is to compact, is
+//! refused until the directory is upgraded (`Database::upgrade`): first the file `FORMAT`, then each
+//! MANIFEST. A crash in between leaves a directory of version 2 with collections of version 1, which
+//! the next open upgrades too. A program that knows version 1 only refuses `FORMAT`, by name.
 
 mod record;
 
 use std::path::Path;
 
-pub(super) use record::{Kind, RecordView, read_record, read_record_len, write_put, write_record};
+pub(super) use record::{
+    Kind, RecordView, read_next_record, read_record, read_record_len, write_delete_body, write_put,
+    write_record,
+};
 
 use super::files::Files;
 use super::wire::Reader;
 use crate::code::Width;
 use crate::error::{Error, Result};
 
-/// The version of all files of the store that this program writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of all files of the store that this program makes.
+pub const FORMAT_VERSION: u32 = 2;
 /// The oldest version that it reads.
 pub const OLDEST_READABLE: u32 = 1;
 
@@ -71,12 +84,12 @@ pub(super) const GROUP_HEADER_BYTES: usize = 40;
 /// What is read, or what was expected and found instead.
 pub(super) type Parsed<T> = std::result::Result<T, String>;
 
-/// Checks the magic and the version that a file begins with.
+/// The version that a file begins with, behind its magic.
 ///
 /// # Errors
 /// [`Error::Damaged`] for another magic; [`Error::Invalid`] for a version that is not read here,
 /// which is named.
-pub(super) fn check_version(path: &Path, bytes: &[u8], magic: [u8; 8]) -> Result<()> {
+pub(super) fn check_version(path: &Path, bytes: &[u8], magic: [u8; 8]) -> Result<u32> {
     let mut reader = Reader(bytes);
     let start = reader.array().and_then(|found: [u8; 8]| Some((found, reader.u32()?)));
     let Some((found, version)) = start else {
@@ -97,10 +110,11 @@ pub(super) fn check_version(path: &Path, bytes: &[u8], magic: [u8; 8]) -> Result
             ),
         ));
     }
-    Ok(())
+    Ok(version)
 }
 
-/// Writes the file `FORMAT`, which marks `dir` as a data directory of this version.
+/// Writes the file `FORMAT`, which marks `dir` as a data directory of this version, or replaces one
+/// of an older version.
 ///
 /// # Errors
 /// Whatever the operating system refuses.
@@ -111,24 +125,25 @@ pub fn create_format(dir: &Path) -> Result<()> {
     Files::disk().write_atomically(&dir.join("FORMAT"), &out)
 }
 
-/// Reads the file `FORMAT`, before anything else in `dir` is believed.
+/// Reads the file `FORMAT`, before anything else in `dir` is believed, and gives the version.
 ///
 /// # Errors
 /// [`Error::Invalid`] where a newer or a much older program made the directory,
 /// [`Error::Damaged`] where the file is not what was written, [`Error::Io`] where it is missing.
-pub fn check_format(dir: &Path) -> Result<()> {
+pub fn check_format(dir: &Path) -> Result<u32> {
     let path = dir.join("FORMAT");
     let files = Files::disk();
-    check_format_bytes(&path, &files.read(&path, 16)?)?;
+    let version = check_format_bytes(&path, &files.read(&path, 16)?)?;
     // Whoever made it may have been killed before its name was durable.
-    files.sync_dir(dir)
+    files.sync_dir(dir)?;
+    Ok(version)
 }
 
 /// The version in a file `FORMAT` that holds `bytes`.
 pub(super) fn check_format_bytes(path: &Path, bytes: &[u8]) -> Result<u32> {
-    check_version(path, bytes, DIRECTORY_MAGIC)?;
-    let body = read_crc(bytes).map_err(|flaw| Error::damaged(path, None, flaw))?;
-    Ok(body.last_chunk().map_or(0, |version| u32::from_le_bytes(*version)))
+    let version = check_version(path, bytes, DIRECTORY_MAGIC)?;
+    read_crc(bytes).map_err(|flaw| Error::damaged(path, None, flaw))?;
+    Ok(version)
 }
 
 /// Appends the CRC-32C of everything that `out` holds from `start` on.
@@ -155,10 +170,12 @@ fn check_crc(found: u32, stored: u32) -> Parsed<()> {
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SegmentHeader {
+    /// The version of the format that it is written in.
+    pub(super) version: u32,
     pub(super) segment: u64,
     pub(super) collection: [u8; 16],
     pub(super) width: Width,
-    /// The number that the first put in it has.
+    /// The number that the first put in it has, unless a gap comes before it.
     pub(super) first: u64,
 }
 
@@ -166,7 +183,7 @@ pub(super) struct SegmentHeader {
 pub(super) fn write_segment_header(header: &SegmentHeader) -> (Vec<u8>, u32) {
     let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
     out.extend_from_slice(&SEGMENT_MAGIC);
-    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&header.version.to_le_bytes());
     out.extend_from_slice(&(header.width.bits() as u16).to_le_bytes());
     out.extend_from_slice(&[0; 2]);
     out.extend_from_slice(&header.segment.to_le_bytes());
@@ -181,11 +198,12 @@ pub(super) fn read_segment_header(bytes: &[u8]) -> Parsed<(SegmentHeader, u32)> 
     let header = bytes.get(..SEGMENT_HEADER_BYTES).ok_or("it ends within its header")?;
     let body = read_crc(header)?;
     let read = |mut reader: Reader| {
-        reader.take(12)?;
+        reader.take(8)?;
+        let version = reader.u32()?;
         let (bits, _zero) = (reader.u16()?, reader.u16()?);
         let (segment, collection, first) = (reader.u64()?, reader.array()?, reader.u64()?);
         let width = Width::new(usize::from(bits)).ok().filter(|_| first < 1 << 63)?;
-        Some(SegmentHeader { segment, collection, width, first })
+        Some(SegmentHeader { version, segment, collection, width, first })
     };
     let header = read(Reader(body)).ok_or("its header makes no sense")?;
     Ok((header, crc32c::crc32c(body)))
@@ -200,7 +218,7 @@ pub(super) struct GroupHeader {
     pub(super) count: u32,
     /// The crc of the group header before it.
     pub(super) previous: u32,
-    /// The number that its first put has.
+    /// The number that its first put has, unless a gap comes before it.
     pub(super) first: u64,
     /// Bytes of the file that were durable when it was written.
     pub(super) durable: u64,

@@ -1,6 +1,7 @@
-//! Which records are live, and the settings of the collection, which may change.
+//! Which records are live; what may change of a collection: its settings, and its format version.
 
-use super::{Store, lock_mutex};
+use super::manifest::Manifest;
+use super::{FORMAT_VERSION, Store, lock_mutex};
 use crate::error::Result;
 
 impl Store {
@@ -30,5 +31,28 @@ impl Store {
         let old = std::mem::replace(&mut manifest.settings, settings.to_vec());
         let written = manifest.write(&self.shared.files, &self.shared.dir);
         written.inspect_err(|_| manifest.settings = old)
+    }
+
+    /// The version of the format that the collection is written in.
+    pub fn version(&self) -> u32 {
+        lock_mutex(&self.shared.manifest).version
+    }
+
+    /// Writes [`FORMAT_VERSION`] from now on. A program that knows older versions only will refuse
+    /// the collection; so the data directory must be marked with that version before
+    /// ([`create_format`](super::create_format)).
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses; then the old version or the new one is written.
+    pub fn upgrade(&self) -> Result<()> {
+        self.shared.check_poison()?;
+        let mut manifest = lock_mutex(&self.shared.manifest);
+        if manifest.version == FORMAT_VERSION {
+            return Ok(());
+        }
+        let newer = Manifest { version: FORMAT_VERSION, ..manifest.clone() };
+        newer.write(&self.shared.files, &self.shared.dir)?;
+        *manifest = newer;
+        Ok(())
     }
 }

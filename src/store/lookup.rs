@@ -51,7 +51,8 @@ impl Store {
     }
 
     /// The record with this number, also where it was replaced or deleted and its bytes are still
-    /// there: a search reads what it found, whatever happened since.
+    /// there, as they are under a [`Hold`](super::Hold): a search reads what it found, whatever
+    /// happened since.
     ///
     /// # Errors
     /// [`Error::Damaged`] where its bytes are not what was written.
@@ -73,7 +74,11 @@ impl Store {
         number: u64,
         take: impl FnOnce(RecordView) -> Parsed<T>,
     ) -> Result<Option<T>> {
-        let place: Option<Place> = self.shared.state().segments.locate_any(number);
+        let place: Option<Place> = {
+            let state = self.shared.state();
+            let place = state.segments.locate_any(number);
+            place.or_else(|| state.retired.locate(number))
+        };
         place.map(|place| place.read(self.width(), take)).transpose()
     }
 
@@ -166,7 +171,7 @@ impl Store {
         if let Ok(found) = look_up(&self.shared.trees).map_err(|broken| self.suspect(broken)) {
             return Ok(found);
         }
-        let mut writer = lock_mutex(&self.writer);
+        let mut writer = lock_mutex(&self.shared.writer);
         // Another thread may have done it while this one waited.
         let reason = self.shared.state().broken.clone();
         if let Some(reason) = reason {

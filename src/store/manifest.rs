@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! magic       8   "nearman\0"
-//! version     4   FORMAT_VERSION
+//! version     4   1 or 2
 //! collection 16   its random name
 //! width       2   bits of a code
 //! settings    varint length, bytes that only the collection understands
+//! next        8   the number that the next segment gets; not in version 1
 //! segments    varint count, then each:
 //!   segment   8   its number: the file segments/00000001.seg
 //!   length    8   bytes of it that are known to be durable
@@ -14,13 +15,15 @@
 //! ```
 //!
 //! The last segment is open: it may be longer than the MANIFEST says. The others are sealed and
-//! are exactly as long. The file is replaced as a whole, so it is never torn; a file in `segments`
-//! that it does not name was never part of the collection.
+//! are exactly as long. The file is replaced as a whole, so it is never torn. A file in `segments`
+//! that it does not name is no part of the collection: its number is below `next`, so that it was
+//! part of it once or was to become a part, or it holds no record yet.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
-use super::format::{FORMAT_VERSION, Parsed, check_version, read_crc, write_crc};
+use super::format::{Parsed, check_version, read_crc, write_crc};
 use super::wire::{Reader, write_bytes, write_varint};
 use crate::code::Width;
 use crate::error::{Error, Result};
@@ -32,9 +35,13 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What a MANIFEST says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Manifest {
+    /// The version of the format that the collection is written in.
+    pub(super) version: u32,
     pub(super) collection: [u8; 16],
     pub(super) width: Width,
     pub(super) settings: Vec<u8>,
+    /// The number that the next segment gets.
+    pub(super) next: u64,
     pub(super) segments: Vec<Known>,
 }
 
@@ -54,6 +61,13 @@ impl Manifest {
         dir.join("MANIFEST")
     }
 
+    /// Whether a file of `segments` that it does not name may be thrown away, whatever it holds:
+    /// its number was given away, so that it was a part of the collection once, or was to become
+    /// one. In version 1 nothing was ever taken out.
+    pub(super) fn gave_away(&self, segment: u64) -> bool {
+        self.version > 1 && segment < self.next
+    }
+
     /// Reads the MANIFEST of the collection in `dir`.
     pub(super) fn read(files: &Files, dir: &Path) -> Result<Self> {
         let path = Self::path(dir);
@@ -62,8 +76,8 @@ impl Manifest {
 
     /// Reads the MANIFEST at `path`, which holds `bytes`.
     pub(super) fn read_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
-        check_version(path, bytes, MAGIC)?;
-        read_manifest(bytes).map_err(|flaw| Error::damaged(path, None, flaw))
+        let version = check_version(path, bytes, MAGIC)?;
+        read_manifest(version, bytes).map_err(|flaw| Error::damaged(path, None, flaw))
     }
 
     /// Replaces the MANIFEST of the collection in `dir`.
@@ -75,10 +89,13 @@ impl Manifest {
 fn write_manifest(manifest: &Manifest) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&manifest.version.to_le_bytes());
     out.extend_from_slice(&manifest.collection);
     out.extend_from_slice(&(manifest.width.bits() as u16).to_le_bytes());
     write_bytes(&manifest.settings, &mut out);
+    if manifest.version > 1 {
+        out.extend_from_slice(&manifest.next.to_le_bytes());
+    }
     write_varint(manifest.segments.len() as u64, &mut out);
     for known in &manifest.segments {
         out.extend_from_slice(&known.segment.to_le_bytes());
@@ -89,21 +106,25 @@ fn write_manifest(manifest: &Manifest) -> Vec<u8> {
     out
 }
 
-fn read_manifest(bytes: &[u8]) -> Parsed<Manifest> {
+fn read_manifest(version: u32, bytes: &[u8]) -> Parsed<Manifest> {
     let mut reader = Reader(read_crc(bytes)?);
     let read = |reader: &mut Reader| {
         reader.take(12)?;
         let collection = reader.array()?;
         let width = Width::new(usize::from(reader.u16()?)).ok()?;
         let settings = reader.bytes()?.to_vec();
-        let mut segments = Vec::new();
+        let stored_next = if version > 1 { Some(reader.u64()?) } else { None };
+        let mut segments: Vec<Known> = Vec::new();
         for _ in 0..reader.varint()? {
             let (segment, length) = (reader.u64()?, reader.u64()?);
             segments.push(Known { segment, length, checksum: reader.u32()? });
         }
-        let ascending = segments.is_sorted_by(|a, b| a.segment < b.segment);
-        let complete = reader.0.is_empty() && ascending && !segments.is_empty();
-        complete.then_some(Manifest { collection, width, settings, segments })
+        let names: BTreeSet<u64> = segments.iter().map(|known| known.segment).collect();
+        let next = stored_next.unwrap_or(names.last()?.checked_add(1)?);
+        let each_once = names.len() == segments.len() && *names.last()? < next;
+        let complete = reader.0.is_empty() && each_once;
+        let manifest = Manifest { version, collection, width, settings, next, segments };
+        complete.then_some(manifest)
     };
     read(&mut reader).ok_or_else(|| "its parts do not fit".to_owned())
 }
@@ -111,14 +132,17 @@ fn read_manifest(bytes: &[u8]) -> Parsed<Manifest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FORMAT_VERSION;
 
     fn example() -> Result<Manifest> {
         let known = |segment| Known { segment, length: 1000 * segment, checksum: 17 };
         Ok(Manifest {
+            version: FORMAT_VERSION,
             collection: *b"0123456789abcdef",
             width: Width::new(64)?,
             settings: b"{\"keep\":\"text\"}".to_vec(),
-            segments: vec![known(1), known(2), known(5)],
+            next: 7,
+            segments: vec![known(1), known(6), known(5)],
         })
     }
 
@@ -126,6 +150,7 @@ mod tests {
     fn it_reads_back_and_every_flipped_bit_and_cut_is_found() -> Result<()> {
         let manifest = example()?;
         let bytes = write_manifest(&manifest);
+        let read_manifest = |bytes: &[u8]| read_manifest(FORMAT_VERSION, bytes);
         assert_eq!(read_manifest(&bytes), Ok(manifest));
         for end in 0..bytes.len() {
             assert!(read_manifest(&bytes[..end]).is_err(), "cut at {end}");
@@ -139,15 +164,39 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_stands_once_and_below_the_next() -> Result<()> {
+        let manifest = example()?;
+        let refused = |change: fn(&mut Manifest)| {
+            let mut manifest = manifest.clone();
+            change(&mut manifest);
+            read_manifest(FORMAT_VERSION, &write_manifest(&manifest)).is_err()
+        };
+        assert!(!refused(|_| ()));
+        assert!(refused(|manifest| manifest.next = 6));
+        assert!(refused(|manifest| manifest.segments[0].segment = 5));
+        assert!(refused(|manifest| manifest.segments.clear()));
+        Ok(())
+    }
+
+    #[test]
+    fn version_1_gives_numbers_away_in_order() -> Result<()> {
+        let old = Manifest { version: 1, ..example()? };
+        let read = read_manifest(1, &write_manifest(&old));
+        assert_eq!(read, Ok(Manifest { next: 7, ..old.clone() }));
+        assert!(!old.gave_away(2) && Manifest { version: 2, ..old }.gave_away(2));
+        Ok(())
+    }
+
+    #[test]
     fn a_newer_version_is_refused_by_name() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io("create", "tempdir"))?;
         let mut bytes = write_manifest(&example()?);
-        bytes[8] = 2;
+        bytes[8] = 3;
         let files = Files::disk();
         files.write_atomically(&Manifest::path(dir.path()), &bytes)?;
         let refused = Manifest::read(&files, dir.path()).map_err(|error| error.to_string());
-        assert!(refused.is_err_and(|message| message.contains("it has format version 2")
-            && message.contains("reads 1 to 1; open it with a nearbit that is newer")));
+        assert!(refused.is_err_and(|message| message.contains("it has format version 3")
+            && message.contains("reads 1 to 2; open it with a nearbit that is newer")));
         Ok(())
     }
 }

@@ -14,6 +14,8 @@
 //! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
+//! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads one of them
+//!   meanwhile goes on (`hold`).
 //!
 //! ```text
 //! table/                               sled, one for all collections; may be thrown away
@@ -25,18 +27,21 @@
 //! record that is replaced gets a new number. Numbers that were never acknowledged may be given
 //! again after a crash.
 //!
-//! Locks, in the order in which they are taken: the writer, the checkpoint, the MANIFEST, the
-//! state. The state is held for look-ups in memory and in the table, never for a read or a write of
+//! Locks, in the order in which they are taken: the compaction, the writer, the checkpoint, the
+//! MANIFEST, the state. The state is held for look-ups in memory and in the table, never for a read or a write of
 //! a segment.
 
+mod background;
 mod block;
 mod bloom;
 mod checkpoint;
 mod commit;
+mod compact;
 mod contents;
 mod files;
 mod format;
 mod hash;
+mod hold;
 mod inspect;
 mod live;
 mod lookup;
@@ -44,6 +49,8 @@ mod manifest;
 mod open;
 mod recent;
 mod replay;
+mod rewrite;
+mod row;
 mod segment;
 mod table;
 mod tree;
@@ -56,12 +63,14 @@ mod write;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
-use std::thread::JoinHandle;
 
+pub use compact::Compaction;
 pub use files::{Lock, create_dir, exists, list, lock};
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
+pub use hold::Hold;
 pub use inspect::{Item, inspect};
 pub use table::Table;
 
@@ -152,8 +161,17 @@ pub struct Committed {
     pub removed: Vec<u64>,
 }
 
+/// A segment that compaction does not touch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftAlone {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// Sizes of a store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreStats {
     /// Live records.
     pub records: u64,
@@ -163,6 +181,10 @@ pub struct StoreStats {
     pub segments: u64,
     /// Their bytes.
     pub segment_bytes: u64,
+    /// The bytes of the live records in them, about.
+    pub live_bytes: u64,
+    /// Segments that are damaged, so that compaction does not touch them.
+    pub left_alone: Vec<LeftAlone>,
     /// The bytes of this collection's blocks in the table.
     pub table_bytes: u64,
     /// Records below this number are in the table.
@@ -182,6 +204,8 @@ struct Limits {
     checkpoint_records: u64,
     /// The bits of an id's hash that are used.
     hash_mask: u64,
+    /// No compaction is due for less than this.
+    spare_bytes: u64,
 }
 
 impl Default for Limits {
@@ -191,6 +215,7 @@ impl Default for Limits {
             group_bytes: 64 << 20,
             checkpoint_records: 256 << 10,
             hash_mask: u64::MAX,
+            spare_bytes: 4 << 20,
         }
     }
 }
@@ -198,17 +223,18 @@ impl Default for Limits {
 /// The records of one collection.
 ///
 /// Any number of threads may read and write. A checkpoint runs when it is due, in a thread of its
-/// own, and once more when the store is dropped.
+/// own, and once more when the store is dropped; so does a compaction when it is due.
 ///
 /// ```
-/// use nearbit::store::{Operation, Outcome, Precision, Store, Table};
+/// use nearbit::store::{FORMAT_VERSION, Operation, Outcome, Precision, Store, Table};
 /// use nearbit::{Code, Payload, Record, RecordId, Width};
 ///
 /// # let dir = tempfile::tempdir().map_err(nearbit::Error::io("create", "a directory"))?;
 /// # let dir = dir.path();
 /// let width = Width::new(16)?;
 /// let table = Table::open(&dir.join("table"))?;
-/// let store = Store::create(&dir.join("collections/moons"), b"settings", width, &table)?;
+/// let moons = dir.join("collections/moons");
+/// let store = Store::create(&moons, FORMAT_VERSION, b"settings", width, &table)?;
 ///
 /// let id = RecordId::new("io")?;
 /// let record = Record {
@@ -222,7 +248,7 @@ impl Default for Limits {
 /// assert_eq!(store.commit(vec![put], |_| ())?, [Outcome::Inserted(0)]);
 /// drop(store);
 ///
-/// let (store, live) = Store::open(&dir.join("collections/moons"), &table)?;
+/// let (store, live) = Store::open(&moons, &table)?;
 /// assert_eq!(live.numbers, [0]);
 /// assert_eq!(store.get(&id)?, Some((0, record)));
 /// assert_eq!(store.within(&Code::zero(width), 4, 10)?, [(0, 4)]);
@@ -234,13 +260,11 @@ pub struct Store {
     queue: Mutex<commit::Queue>,
     /// Told when a round of the queue is over.
     turn: Condvar,
-    /// Held by whoever writes; the bytes of a group on their way to the file.
-    writer: Mutex<Vec<u8>>,
-    /// The thread of the last checkpoint that was due.
-    checkpointer: Mutex<Option<JoinHandle<()>>>,
+    checkpointer: background::Background,
+    compactor: background::Background,
 }
 
-/// What the checkpoint's thread sees too.
+/// What the threads in the background see too.
 #[derive(Debug)]
 struct Shared {
     files: files::Files,
@@ -250,18 +274,28 @@ struct Shared {
     limits: Limits,
     table: Table,
     trees: trees::Trees,
+    /// One compaction at a time.
+    compacting: Mutex<()>,
+    /// Held by whoever writes; the bytes of a group on their way to the file.
+    writer: Mutex<Vec<u8>>,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
     manifest: Mutex<manifest::Manifest>,
     state: RwLock<State>,
     /// Why writes are refused.
     poison: OnceLock<String>,
+    /// Set when the store is dropped.
+    stopping: AtomicBool,
+    /// The spare bytes up to which no other compaction is tried.
+    patience: AtomicU64,
 }
 
 /// Where everything is.
 #[derive(Debug)]
 struct State {
     segments: segment::Segments,
+    /// Segments that were replaced, for those who read them still.
+    retired: hold::Retired,
     /// The hashes of the ids of all live records, and of some others.
     known_ids: bloom::Bloom,
     /// What came since the last checkpoint began.
@@ -301,6 +335,8 @@ impl Store {
             dead: state.segments.dead(),
             segments: state.segments.iter().count() as u64,
             segment_bytes: state.segments.iter().map(|segment| segment.length).sum(),
+            live_bytes: state.segments.live_bytes(),
+            left_alone: state.segments.left_alone(),
             table_bytes: self.shared.trees.bytes(),
             table_reach: state.reach,
             recent: (state.recent.len() + merging) as u64,

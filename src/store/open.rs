@@ -1,13 +1,16 @@
 //! Creating, opening, removing: the segments are replayed, and the table is compared with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
+use super::background::Background;
 use super::bloom::Bloom;
 use super::contents::{Contents, read_segments};
 use super::files::Files;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
+use super::hold::Retired;
 use super::manifest::Manifest;
 use super::recent::Recent;
 use super::segment::{Segment, Segments};
@@ -18,19 +21,27 @@ use crate::code::Width;
 use crate::error::{Error, Result};
 
 impl Store {
-    /// Makes an empty collection in `dir`. `settings` are kept for the caller and mean nothing
-    /// here.
+    /// Makes an empty collection in `dir`, in a `version` of the format that is read here.
+    /// `settings` are kept for the caller and mean nothing here.
     ///
     /// # Errors
     /// [`Error::Exists`] where `dir` holds a collection; whatever the operating system refuses.
-    pub fn create(dir: &Path, settings: &[u8], width: Width, table: &Table) -> Result<Self> {
-        Self::create_on(&Files::disk(), dir, settings, width, table, Limits::default())
+    pub fn create(
+        dir: &Path,
+        version: u32,
+        settings: &[u8],
+        width: Width,
+        table: &Table,
+    ) -> Result<Self> {
+        let files = Files::disk();
+        Self::create_on(&files, dir, version, settings, width, table, Limits::default())
     }
 
     /// The same on another medium and with other limits.
     pub(super) fn create_on(
         files: &Files,
         dir: &Path,
+        version: u32,
         settings: &[u8],
         width: Width,
         table: &Table,
@@ -46,11 +57,12 @@ impl Store {
         files.remove_dir(&segments)?;
         files.create_dir(&segments)?;
         let collection = uuid::Uuid::now_v7().into_bytes();
-        let header = SegmentHeader { segment: 1, collection, width, first: 0 };
+        let header = SegmentHeader { version, segment: 1, collection, width, first: 0 };
         let first = Segment::create(files, dir, header)?;
         files.sync_dir(&segments)?;
         let settings = settings.to_vec();
-        let manifest = Manifest { collection, width, settings, segments: vec![first.known()] };
+        let segments = vec![first.known()];
+        let manifest = Manifest { version, collection, width, settings, next: 2, segments };
         manifest.write(files, dir)?;
         let trees = Trees::open(table, collection, width).map_err(|broken| table.error(broken))?;
         let state = State::new(Segments::new(first), Recent::new(width), Bloom::with_room(0), 0);
@@ -84,10 +96,15 @@ impl Store {
         let mut manifest = Manifest::read(files, dir)?;
         // Whoever wrote it may have been killed before its name was durable.
         files.sync_dir(dir)?;
-        remove_strangers(files, dir, &manifest)?;
+        let strangers = strangers(files, dir, &manifest)?;
         let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
         let mut contents = Contents::new(manifest.width);
         let segments = read_segments(files, dir, &manifest, hasher, &mut contents)?;
+        // Not before all that MANIFEST names was found to be there.
+        strangers.iter().try_for_each(|path| {
+            tracing::warn!(file = %path.display(), "an interrupted write left it; removed");
+            files.remove_file(path)
+        })?;
 
         let trees = Trees::open(table, manifest.collection, manifest.width);
         let trees = trees.map_err(|broken| table.error(broken))?;
@@ -113,6 +130,7 @@ impl Store {
         let state = State::new(segments, recent, known_ids, reach);
         let store = Self::new(files, dir, manifest, table, trees, state, limits);
         store.checkpoint_if_due();
+        store.compact_if_due();
         Ok((store, contents.codes))
     }
 
@@ -133,17 +151,21 @@ impl Store {
             limits,
             table: table.clone(),
             trees,
+            compacting: Mutex::default(),
+            writer: Mutex::default(),
             checkpointing: Mutex::default(),
             manifest: Mutex::new(manifest),
             state: RwLock::new(state),
             poison: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            patience: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
             queue: Mutex::new(commit::Queue::default()),
             turn: Condvar::new(),
-            writer: Mutex::default(),
-            checkpointer: Mutex::default(),
+            checkpointer: Background::new("checkpoint"),
+            compactor: Background::new("compaction"),
         }
     }
 
@@ -185,26 +207,38 @@ impl Store {
 
 impl State {
     fn new(segments: Segments, recent: Recent, known_ids: Bloom, reach: u64) -> Self {
-        Self { segments, known_ids, recent, merging: None, reach, moves: 0, broken: None }
+        Self {
+            segments,
+            retired: Retired::default(),
+            known_ids,
+            recent,
+            merging: None,
+            reach,
+            moves: 0,
+            broken: None,
+        }
     }
 }
 
-/// Removes segments that the MANIFEST does not name: a crash while one was added left them. They
-/// hold no record, for the MANIFEST is written before the first one.
-fn remove_strangers(files: &Files, dir: &Path, manifest: &Manifest) -> Result<()> {
+/// Segments that the MANIFEST does not name, to be removed: a crash while one was added or replaced
+/// left them.
+///
+/// # Errors
+/// [`Error::Damaged`] for one that holds records and may be newer than the MANIFEST.
+fn strangers(files: &Files, dir: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
     let known: Vec<_> =
         manifest.segments.iter().map(|known| Segment::path(dir, known.segment)).collect();
-    for path in files.list(&dir.join("segments"))? {
-        if known.contains(&path) || path.extension().is_none_or(|end| end != "seg") {
-            continue;
-        }
-        if files.open(&path)?.len()? > SEGMENT_HEADER_BYTES as u64 {
+    let mut strangers = files.list(&dir.join("segments"))?;
+    strangers
+        .retain(|path| !known.contains(path) && path.extension().is_some_and(|end| end == "seg"));
+    for path in &strangers {
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        let gave_away = number.is_some_and(|number| manifest.gave_away(number));
+        if !gave_away && files.open(path)?.len()? > SEGMENT_HEADER_BYTES as u64 {
             let message = "MANIFEST does not name it, yet it holds records (is MANIFEST an old \
                            copy?)";
             return Err(Error::damaged(path, None, message));
         }
-        tracing::warn!(file = %path.display(), "an interrupted write left it behind; removed");
-        files.remove_file(&path)?;
     }
-    Ok(())
+    Ok(strangers)
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use super::files::{File, Files};
 use super::format::{
     GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, Parsed, RecordView, SEGMENT_HEADER_BYTES,
-    SEGMENT_MAGIC, SegmentHeader, check_group_body, check_version, read_group_header, read_record,
-    read_segment_header,
+    SEGMENT_MAGIC, SegmentHeader, check_group_body, check_version, read_group_header,
+    read_next_record, read_segment_header,
 };
 use super::manifest::Known;
 use super::segment::Segment;
@@ -46,8 +46,8 @@ pub(super) fn open(files: &Files, dir: &Path, known: &Known) -> Result<Segment> 
     Ok(Segment::new(file, header, crc, bytes.len() as u64))
 }
 
-/// Reads the groups of a segment up to the byte `end`, and gives every record to `each`, with the
-/// number that it has (or, for a delete, that the next put gets) and where it begins.
+/// Reads the groups of a segment up to the byte `end`, and gives every record to `each`, with where
+/// it begins and the bytes that it takes.
 ///
 /// # Errors
 /// [`Error::Damaged`] with the place of the first byte that is not what was written.
@@ -95,11 +95,12 @@ pub(super) fn replay(
         let body = window.get(start, length)?.unwrap_or_default();
         let mut reader = Reader(body);
         for _ in 0..group.count {
-            let offset = start + length - reader.0.len() as u64;
-            let read = read_record(&mut reader, next, header.width);
-            let taken = read.and_then(|record| each(next, offset, &record).map(|()| record.kind));
-            match taken {
-                Ok(kind) => next += u64::from(kind == Kind::Put),
+            let left = reader.0.len();
+            let offset = start + length - left as u64;
+            let record = read_next_record(&mut reader, next, header.width);
+            let bytes = (left - reader.0.len()) as u64;
+            match record.and_then(|record| each(offset, bytes, &record).map(|()| record)) {
+                Ok(record) => next = record.number + u64::from(record.kind == Kind::Put),
                 Err(flaw) => return damaged(offset, flaw),
             }
         }

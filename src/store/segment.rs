@@ -1,17 +1,20 @@
-//! Segments in memory: where each record stands, and which are dead. Four bytes and a bit a record.
-//!
-//! Numbers within a segment follow one another without a gap, so a record is found by an index.
+//! Segments in memory: where each record stands, and which are dead. Four bytes and a bit a record,
+//! and four more where compaction left gaps between the numbers (`row`).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitvec::vec::BitVec;
 
+use super::LeftAlone;
 use super::files::{File, Files};
 use super::format::{
-    Parsed, RecordView, SegmentHeader, read_record, read_record_len, write_segment_header,
+    Parsed, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader, read_record, read_record_len,
+    write_segment_header,
 };
 use super::manifest::Known;
+use super::row::Row;
 use super::wire::Reader;
 use crate::code::Width;
 use crate::error::{Error, Result};
@@ -30,10 +33,23 @@ pub(super) struct Segment {
     pub(super) length: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
-    /// Where record `header.first + i` begins.
+    /// The numbers of its records.
+    numbers: Row,
+    /// Where each record begins.
     offsets: Vec<u32>,
-    /// Whether record `header.first + i` was replaced or deleted.
+    /// Whether each was replaced or deleted.
     dead: BitVec,
+    dead_count: usize,
+    /// From the beginning of each dead record to that of the next.
+    dead_bytes: u64,
+    /// Bytes of all puts.
+    put_bytes: u64,
+    /// The numbers that its deletes name.
+    deletes: Vec<u64>,
+    /// Bytes of all deletes.
+    delete_bytes: u64,
+    /// Why compaction does not touch it.
+    pub(super) left_alone: Option<String>,
 }
 
 impl Segment {
@@ -62,20 +78,49 @@ impl Segment {
             crc,
             length,
             checksum: crc,
+            numbers: Row::new(header.first),
             offsets: Vec::new(),
             dead: BitVec::new(),
+            dead_count: 0,
+            dead_bytes: 0,
+            put_bytes: 0,
+            deletes: Vec::new(),
+            delete_bytes: 0,
+            left_alone: None,
         }
     }
 
-    /// Adds the next record, which begins at `offset`.
-    pub(super) fn push(&mut self, offset: u64) {
-        self.offsets.push(offset as u32);
-        self.dead.push(false);
+    /// Adds the next record, which begins at `offset`; false where its number is too far from the
+    /// first one.
+    pub(super) fn push(&mut self, number: u64, offset: u64, bytes: u64) -> bool {
+        let pushed = self.numbers.push(number);
+        if pushed {
+            self.offsets.push(offset as u32);
+            self.dead.push(false);
+            self.put_bytes += bytes;
+        }
+        pushed
+    }
+
+    /// Adds the next delete, of record `number`.
+    pub(super) fn push_delete(&mut self, number: u64, bytes: u64) {
+        self.deletes.push(number);
+        self.delete_bytes += bytes;
     }
 
     /// The number that the next put in it gets.
     pub(super) fn next(&self) -> u64 {
-        self.header.first + self.offsets.len() as u64
+        self.numbers.next()
+    }
+
+    /// The numbers of its records, dead ones too.
+    pub(super) fn numbers(&self) -> &Row {
+        &self.numbers
+    }
+
+    /// Which of its records are dead, in their order.
+    pub(super) fn dead(&self) -> &BitVec {
+        &self.dead
     }
 
     /// What a MANIFEST says of it.
@@ -83,10 +128,64 @@ impl Segment {
         Known { segment: self.header.segment, length: self.length, checksum: self.checksum }
     }
 
-    /// The index of a record in it.
-    fn index(&self, number: u64) -> Option<usize> {
-        let i = usize::try_from(number.checked_sub(self.header.first)?).ok()?;
-        (i < self.offsets.len()).then_some(i)
+    /// The segment as a file, to read it again.
+    pub(super) fn to_file(&self) -> SegmentFile {
+        SegmentFile {
+            file: Arc::clone(&self.file),
+            header: self.header,
+            crc: self.crc,
+            known: self.known(),
+        }
+    }
+
+    /// Where a record stands, be it live or dead.
+    pub(super) fn locate(&self, number: u64) -> Option<Place> {
+        let i = self.numbers.find(number)?;
+        let offset = u64::from(self.offsets[i]);
+        Some(Place { file: Arc::clone(&self.file), number, offset, end: self.end(i) })
+    }
+
+    /// Where the record after record `i` begins.
+    fn end(&self, i: usize) -> u64 {
+        self.offsets.get(i + 1).map_or(self.length, |end| u64::from(*end))
+    }
+
+    fn kill(&mut self, number: u64) {
+        if let Some(i) = self.numbers.find(number)
+            && !self.dead.replace(i, true)
+        {
+            self.dead_count += 1;
+            self.dead_bytes += self.end(i) - u64::from(self.offsets[i]);
+        }
+    }
+
+    /// Bytes of groups.
+    fn group_bytes(&self) -> u64 {
+        self.length - SEGMENT_HEADER_BYTES as u64
+    }
+
+    /// Bytes from the beginning of each dead record to that of the next.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        self.dead_bytes
+    }
+
+    /// Bytes of the live records: of all records the share that is not dead.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let (dead, all) = (u128::from(self.dead_bytes), u128::from(self.group_bytes().max(1)));
+        (u128::from(self.put_bytes) * all.saturating_sub(dead) / all) as u64
+    }
+
+    /// Bytes that it would lose if it were written again and none of its deletes were needed.
+    pub(super) fn most_spare_bytes(&self) -> u64 {
+        self.group_bytes().saturating_sub(self.live_bytes())
+    }
+
+    /// Bytes that it would lose if it were written again, where `stands` says of which numbers
+    /// there still are bytes in some segment, so that their deletes are needed.
+    pub(super) fn spare_bytes(&self, stands: impl Fn(u64) -> bool) -> u64 {
+        let needed = self.deletes.iter().filter(|number| stands(**number)).count() as u64;
+        let deletes = self.delete_bytes * needed / (self.deletes.len() as u64).max(1);
+        self.most_spare_bytes().saturating_sub(deletes)
     }
 }
 
@@ -95,17 +194,47 @@ impl Segment {
 pub(super) struct Segments {
     sealed: Vec<Segment>,
     open: Segment,
-    dead: u64,
 }
 
 impl Segments {
     pub(super) fn new(first: Segment) -> Self {
-        Self { sealed: Vec::new(), open: first, dead: 0 }
+        Self { sealed: Vec::new(), open: first }
     }
 
     /// Seals the open segment and goes on with `next`.
     pub(super) fn roll(&mut self, next: Segment) {
         self.sealed.push(std::mem::replace(&mut self.open, next));
+    }
+
+    /// Puts `new` in the place of sealed segments, and gives those back. It holds the records that
+    /// were live when `dead_before` was taken from each of them; what died since is dead in it too.
+    pub(super) fn replace(
+        &mut self,
+        range: Range<usize>,
+        dead_before: &[BitVec],
+        mut new: Option<Segment>,
+    ) -> Vec<Segment> {
+        if let Some(new) = &mut new {
+            for (old, before) in self.sealed[range.clone()].iter().zip(dead_before) {
+                let died = old.dead.iter_ones().filter(|i| !before[*i]);
+                died.for_each(|i| new.kill(old.numbers.at(i)));
+            }
+        }
+        self.sealed.splice(range, new).collect()
+    }
+
+    /// Notes that compaction is not to touch a sealed segment.
+    pub(super) fn leave_alone(&mut self, index: usize, reason: String) {
+        self.sealed[index].left_alone = Some(reason);
+    }
+
+    /// The segments that compaction does not touch.
+    pub(super) fn left_alone(&self) -> Vec<LeftAlone> {
+        let reason = |segment: &Segment| {
+            let file = segment.file.path().to_path_buf();
+            Some(LeftAlone { file, reason: segment.left_alone.clone()? })
+        };
+        self.sealed.iter().filter_map(reason).collect()
     }
 
     /// The segment that is written to.
@@ -118,6 +247,11 @@ impl Segments {
         &mut self.open
     }
 
+    /// The others, in order.
+    pub(super) fn sealed(&self) -> &[Segment] {
+        &self.sealed
+    }
+
     /// All segments in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Segment> {
         self.sealed.iter().chain([&self.open])
@@ -125,13 +259,7 @@ impl Segments {
 
     /// All segments as files, to read them again.
     pub(super) fn files(&self) -> Vec<SegmentFile> {
-        let file = |segment: &Segment| SegmentFile {
-            file: Arc::clone(&segment.file),
-            header: segment.header,
-            crc: segment.crc,
-            known: segment.known(),
-        };
-        self.iter().map(file).collect()
+        self.iter().map(Segment::to_file).collect()
     }
 
     /// The number that the next put gets.
@@ -141,12 +269,17 @@ impl Segments {
 
     /// Records that are neither replaced nor deleted.
     pub(super) fn live(&self) -> u64 {
-        self.iter().map(|segment| segment.offsets.len() as u64).sum::<u64>() - self.dead
+        self.iter().map(|segment| (segment.numbers.len() - segment.dead_count) as u64).sum()
     }
 
     /// Records that were replaced or deleted and still take room.
     pub(super) fn dead(&self) -> u64 {
-        self.dead
+        self.iter().map(|segment| segment.dead_count as u64).sum()
+    }
+
+    /// Bytes of the live records.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.iter().map(Segment::live_bytes).sum()
     }
 
     /// The index of the sealed segment that would hold `number`; `None` for the open one.
@@ -160,46 +293,41 @@ impl Segments {
         self.holder(number).map_or(&self.open, |i| &self.sealed[i])
     }
 
+    /// Whether there are bytes of such a record, be it live or dead.
+    pub(super) fn stands(&self, number: u64) -> bool {
+        self.segment(number).numbers.find(number).is_some()
+    }
+
     /// Whether there is such a record and it is neither replaced nor deleted.
     pub(super) fn is_live(&self, number: u64) -> bool {
         let segment = self.segment(number);
-        segment.index(number).is_some_and(|i| !segment.dead[i])
+        segment.numbers.find(number).is_some_and(|i| !segment.dead[i])
     }
 
     /// Marks a record as dead.
     pub(super) fn kill(&mut self, number: u64) {
-        let segment = match self.holder(number) {
-            None => &mut self.open,
-            Some(i) => &mut self.sealed[i],
-        };
-        if let Some(i) = segment.index(number) {
-            self.dead += u64::from(!segment.dead.replace(i, true));
+        match self.holder(number) {
+            None => self.open.kill(number),
+            Some(i) => self.sealed[i].kill(number),
         }
     }
 
     /// Where a live record stands.
     pub(super) fn locate(&self, number: u64) -> Option<Place> {
-        let segment = self.segment(number);
-        segment.index(number).filter(|i| !segment.dead[*i])?;
-        self.locate_any(number)
+        self.is_live(number).then(|| self.locate_any(number))?
     }
 
     /// Where a record stands, be it live or dead.
     pub(super) fn locate_any(&self, number: u64) -> Option<Place> {
-        let segment = self.segment(number);
-        let i = segment.index(number)?;
-        let end = segment.offsets.get(i + 1).map_or(segment.length, |end| u64::from(*end));
-        let offset = u64::from(segment.offsets[i]);
-        Some(Place { file: Arc::clone(&segment.file), number, offset, end })
+        self.segment(number).locate(number)
     }
 
     /// The next live number after `number`, `number` itself included.
     pub(super) fn live_from(&self, number: u64) -> Option<u64> {
         self.iter().find_map(|segment| {
-            let from = number.saturating_sub(segment.header.first);
-            let from = usize::try_from(from).ok().filter(|from| *from < segment.dead.len())?;
+            let from = segment.numbers.place_from(number);
             let i = from + segment.dead[from..].first_zero()?;
-            Some(segment.header.first + i as u64)
+            Some(segment.numbers.at(i))
         })
     }
 }

@@ -19,10 +19,14 @@ use super::segment::Segment;
 use super::{Committed, Live, Shared, lock_mutex};
 use crate::error::{Error, Result};
 
+/// The open segment is sealed when the dead of it take more than this part of what compaction lets
+/// all dead records take.
+const OPEN_SHARE: u64 = 2;
+
 /// A group that is durable.
 pub(super) struct Written {
-    /// Where its puts begin in the file.
-    offsets: Vec<u64>,
+    /// Where its records begin in the file, and the bytes that each takes.
+    places: Vec<(u64, u64)>,
     /// Bytes of the segment now.
     length: u64,
     /// The crc of its header.
@@ -41,19 +45,18 @@ impl Shared {
         let first = self.state().segments.next();
         group.clear();
         group.resize(GROUP_HEADER_BYTES, 0);
-        let (mut count, mut offsets) = (0, Vec::with_capacity(pending.len()));
+        let mut places = Vec::with_capacity(pending.len());
+        let mut next = first;
         for (pending, killed) in pending.iter().zip(killed) {
             if pending.kind == Kind::Delete && killed.is_none() {
                 continue;
             }
-            let number = first + offsets.len() as u64;
-            if pending.kind == Kind::Put {
-                offsets.push(group.len() as u64);
-            }
-            write_record(pending.kind, pending.parts, number, *killed, pending.body, group);
-            count += 1;
+            let start = group.len() as u64;
+            write_record(pending.kind, pending.parts, next, next, *killed, pending.body, group);
+            places.push((start, group.len() as u64 - start));
+            next += u64::from(pending.kind == Kind::Put);
         }
-        if count == 0 {
+        if places.is_empty() {
             return Ok(None);
         }
         self.roll_before(group.len() as u64)?;
@@ -65,7 +68,7 @@ impl Shared {
         let (body, start) = (&group[GROUP_HEADER_BYTES..], known.length);
         let header = GroupHeader {
             length: body.len() as u32,
-            count,
+            count: places.len() as u32,
             previous: known.checksum,
             first,
             durable: start,
@@ -82,8 +85,8 @@ impl Shared {
             let _ = file.truncate(start);
             return Err(self.fail(error));
         }
-        offsets.iter_mut().for_each(|offset| *offset += start);
-        Ok(Some(Written { offsets, length: start + group.len() as u64, checksum }))
+        places.iter_mut().for_each(|(offset, _)| *offset += start);
+        Ok(Some(Written { places, length: start + group.len() as u64, checksum }))
     }
 
     /// Refuses writes from now on where `error` leaves in doubt what the disk holds.
@@ -92,30 +95,43 @@ impl Shared {
     }
 
     /// Refuses writes from now on, because of `error`.
-    fn fail(&self, error: Error) -> Error {
+    pub(super) fn fail(&self, error: Error) -> Error {
         self.poison(&error);
         error
     }
 
-    /// Seals the open segment, and opens the next, where a group of `bytes` would make it too long.
+    /// Seals the open segment, and opens the next, where a group of `bytes` would make it too long
+    /// or where so much of it is dead that compaction should have it.
     fn roll_before(&self, bytes: u64) -> Result<()> {
+        let full = {
+            let state = self.state();
+            let open = state.segments.open();
+            open.length + bytes > self.limits.segment_bytes
+                || open.dead_bytes() > self.spare_allowed(&state.segments) / OPEN_SHARE
+        };
+        if full { self.roll() } else { Ok(()) }
+    }
+
+    /// Seals the open segment, if it holds anything, and opens the next. The caller holds the
+    /// writer.
+    pub(super) fn roll(&self) -> Result<()> {
+        let mut manifest = lock_mutex(&self.manifest);
         let (sealed, header) = {
             let state = self.state();
             let open = state.segments.open();
-            let full = open.length + bytes > self.limits.segment_bytes;
-            if !full || open.length == SEGMENT_HEADER_BYTES as u64 {
+            if open.length == SEGMENT_HEADER_BYTES as u64 {
                 return Ok(());
             }
-            let (segment, first) = (open.header.segment + 1, open.next());
-            (open.known(), SegmentHeader { segment, first, ..open.header })
+            let (version, segment, first) = (manifest.version, manifest.next, open.next());
+            (open.known(), SegmentHeader { version, segment, first, ..open.header })
         };
         let files = &self.files;
         let next = Segment::create(files, &self.dir, header).map_err(|error| self.judge(error))?;
         files.sync_dir(&self.dir.join("segments")).map_err(|error| self.fail(error))?;
-        let mut manifest = lock_mutex(&self.manifest);
         let mut longer = manifest.clone();
         longer.segments.pop();
         longer.segments.extend([sealed, next.known()]);
+        longer.next += 1;
         if let Err(error) = longer.write(files, &self.dir) {
             // Where the disk is full the old MANIFEST stands, and the old segment goes on. After
             // anything else nobody knows which of the two will name the last segment.
@@ -136,9 +152,28 @@ impl Shared {
     ) -> Committed {
         let mut state = self.state_mut();
         let first = state.segments.next();
+        let written_ones = || {
+            pending.iter().zip(killed).filter(|(p, killed)| p.kind == Kind::Put || killed.is_some())
+        };
+        for ((pending, killed), (offset, bytes)) in written_ones().zip(&written.places) {
+            match (pending.kind, *killed) {
+                (Kind::Put, _) => {
+                    let number = state.segments.next();
+                    // Numbers of the open segment follow one another, so it takes this one.
+                    state.segments.open_mut().push(number, *offset, *bytes);
+                    state.recent.insert(pending.hash, number);
+                    state.known_ids.insert(pending.hash);
+                }
+                (Kind::Delete, Some(killed)) => {
+                    state.segments.open_mut().push_delete(killed, *bytes);
+                }
+                (Kind::Delete, None) => {}
+            }
+        }
+        let open = state.segments.open_mut();
+        (open.length, open.checksum) = (written.length, written.checksum);
         let mut removed = Vec::new();
-        let mut offsets = written.offsets.iter();
-        for (pending, killed) in pending.iter().zip(killed) {
+        for (pending, killed) in written_ones() {
             if let Some(killed) = *killed {
                 state.segments.kill(killed);
                 state.recent.remove(pending.hash, killed);
@@ -146,17 +181,7 @@ impl Shared {
                     removed.push(killed);
                 }
             }
-            if pending.kind == Kind::Put
-                && let Some(offset) = offsets.next()
-            {
-                let number = state.segments.next();
-                state.segments.open_mut().push(*offset);
-                state.recent.insert(pending.hash, number);
-                state.known_ids.insert(pending.hash);
-            }
         }
-        let open = state.segments.open_mut();
-        (open.length, open.checksum) = (written.length, written.checksum);
 
         let mut added = Live::new(self.width);
         // Only where something died may one of the new records be among it.

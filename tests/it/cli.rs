@@ -606,3 +606,25 @@ fn near_duplicates_in_groups() {
     );
     env.fails(2, "dedup --data-dir db -c c", &["--radius"]);
 }
+
+#[test]
+fn compact_gives_room_back_and_says_how_much() {
+    let env = with_codes();
+    for _ in 0..5 {
+        env.ok("index codes.npy --data-dir db -c c");
+    }
+    let dead = env.one("stats --data-dir db -c c")["sizes"]["dead_records"].clone();
+    assert_eq!(dead, 40);
+    let done = env.one("compact --data-dir db --collection c");
+    let bytes = |name: &str| done[name].as_u64().unwrap();
+    assert!(bytes("bytes_after") < bytes("bytes_before") / 2, "{done}");
+    assert_eq!((&done["segments_after"], &done["left_alone"]), (&json!(2), &json!(0)));
+    let sizes = env.one("stats --data-dir db -c c")["sizes"].clone();
+    assert_eq!((&sizes["dead_records"], &sizes["damaged"]), (&json!(0), &json!([])));
+    assert_eq!(sizes["segment_bytes"], done["bytes_after"]);
+    // Of the newest version there is nothing to upgrade.
+    let again = env.one("compact --data-dir db -c c --upgrade");
+    assert_eq!(again["bytes_before"], again["bytes_after"]);
+    let line = env.one("search --data-dir db -c c --code 05 --radius 0");
+    assert_eq!(ids(&line), ["5"]);
+}

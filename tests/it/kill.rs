@@ -1,6 +1,7 @@
 //! The real server, killed or without power at any moment, under four bulk writers.
 //!
-//! Each writer sends groups of records; one record of the group counts the groups of the writer.
+//! Each writer sends groups of records; one record of the group counts the groups of the writer. The
+//! collection is compacted all the while.
 //! After each kill a server is started again on the same directory and asked for everything: every
 //! group that was acknowledged is there, whole, and at most the one that was on its way.
 //!
@@ -155,6 +156,13 @@ async fn write(channel: Channel, writer: u64, next: &AtomicU64) {
     }
 }
 
+/// Compacts again and again until the server is gone.
+async fn compact(channel: Channel) {
+    let mut client = CollectionServiceClient::new(channel);
+    let request = proto::CompactCollectionRequest { name: "c".to_owned() };
+    while client.compact_collection(request.clone()).await.is_ok() {}
+}
+
 /// Every record: its id, and the group that its payload names; its code is checked on the way.
 async fn read_all(channel: Channel) -> HashMap<String, u64> {
     let mut client = RecordServiceClient::new(channel);
@@ -225,7 +233,8 @@ async fn strike(dir: &Path, fault: &mut impl Fault, count: u64) {
         let write_all = async {
             let writer =
                 |writer: usize| write(channel.clone(), writer as u64, &acknowledged[writer]);
-            tokio::join!(writer(0), writer(1), writer(2), writer(3));
+            let compacting = compact(channel.clone());
+            tokio::join!(writer(0), writer(1), writer(2), writer(3), compacting);
         };
         let struck = async {
             pause(&mut rng, 300).await;

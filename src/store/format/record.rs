@@ -8,13 +8,16 @@ use crate::record::{Payload, Record, RecordId};
 use crate::store::Precision;
 use crate::store::wire::{Reader, varint_len, write_bytes, write_varint};
 
-/// Put or delete: the record's version.
+/// What a record does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub(in crate::store) enum Kind {
-    Put = 1,
-    Delete = 2,
+    Put,
+    Delete,
 }
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const PUT_AFTER_GAP: u8 = 3;
 
 const REPLACES: u8 = 1;
 const CODE: u8 = 1 << 1;
@@ -63,27 +66,38 @@ pub(in crate::store) fn write_put(
     Ok(parts)
 }
 
-/// Appends a record: a put that will have `number`, or a delete when `number` is the next to be
-/// given. `killed` is the number that it replaces or deletes; `body` is what follows it.
+/// Appends what a delete holds from its id on.
+pub(in crate::store) fn write_delete_body(id: &str, out: &mut Vec<u8>) {
+    write_bytes(id.as_bytes(), out);
+}
+
+/// Appends a record where `next` is the number that follows that of the put before: a put that has
+/// `number`, or a delete. `killed` is the number that it replaces or deletes; `body` is what
+/// follows it.
 pub(in crate::store) fn write_record(
     kind: Kind,
     parts: u8,
+    next: u64,
     number: u64,
     killed: Option<u64>,
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let (parts, killed) = match (kind, killed) {
-        (Kind::Put, Some(replaced)) => (parts | REPLACES, Some(number - replaced)),
-        (_, killed) => (parts, killed),
+    let (kind, parts, gap, killed) = match (kind, killed) {
+        (Kind::Delete, killed) => (DELETE, parts, None, killed),
+        (Kind::Put, replaced) => {
+            let gap = Some(number - next).filter(|gap| *gap > 0);
+            let kind = if gap.is_some() { PUT_AFTER_GAP } else { PUT };
+            let replaces = if replaced.is_some() { REPLACES } else { 0 };
+            (kind, parts | replaces, gap, replaced.map(|replaced| number - replaced))
+        }
     };
-    let length = 4 + 2 + killed.map_or(0, varint_len) + body.len();
+    let numbers = gap.into_iter().chain(killed);
+    let length = 4 + 2 + numbers.clone().map(varint_len).sum::<usize>() + body.len();
     write_varint(length as u64, out);
     let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, kind as u8, parts]);
-    if let Some(killed) = killed {
-        write_varint(killed, out);
-    }
+    out.extend_from_slice(&[0, 0, 0, 0, kind, parts]);
+    numbers.for_each(|number| write_varint(number, out));
     out.extend_from_slice(body);
     let crc = record_crc(number, &out[start + 4..]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
@@ -97,8 +111,14 @@ fn record_crc(number: u64, bytes: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct RecordView<'a> {
     pub(in crate::store) kind: Kind,
+    /// Its number; of a delete that which the next put gets, if no gap follows.
+    pub(in crate::store) number: u64,
     /// The number that it replaces or deletes.
     pub(in crate::store) killed: Option<u64>,
+    /// Which parts there are, as [`write_put`] told.
+    pub(in crate::store) parts: u8,
+    /// What it holds from its id on.
+    pub(in crate::store) body: &'a [u8],
     pub(in crate::store) id: &'a str,
     pub(in crate::store) code: Option<&'a [u8]>,
     pub(in crate::store) payload: Option<&'a [u8]>,
@@ -113,31 +133,70 @@ pub(in crate::store) fn read_record_len(bytes: &[u8]) -> Option<usize> {
     length.checked_add(bytes.len() - reader.0.len())
 }
 
-/// The next record, whose crc was made with `number`.
+/// The record that begins here and has `number`.
 pub(in crate::store) fn read_record<'a>(
     reader: &mut Reader<'a>,
     number: u64,
     width: Width,
 ) -> Parsed<RecordView<'a>> {
-    let mut bytes = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
-    let stored = bytes.u32().ok_or("a record is too short for its checksum")?;
-    check_crc(record_crc(number, bytes.0), stored)?;
-    read_parts(bytes, number, width).ok_or_else(|| "the parts of a record do not fit".to_owned())
+    read_checked(Stored::read(reader)?, number, width)
+}
+
+/// The record that begins here, where `next` is the number that follows that of the put before.
+pub(in crate::store) fn read_next_record<'a>(
+    reader: &mut Reader<'a>,
+    next: u64,
+    width: Width,
+) -> Parsed<RecordView<'a>> {
+    let stored = Stored::read(reader)?;
+    // Not checked yet; the checksum covers the number that comes of it.
+    let mut peek = Reader(stored.bytes);
+    let gap = match (peek.u8(), peek.u8()) {
+        (Some(PUT_AFTER_GAP), _) => peek.varint(),
+        _ => Some(0),
+    };
+    let number = gap.and_then(|gap| next.checked_add(gap)).filter(|number| *number < 1 << 63);
+    read_checked(stored, number.ok_or("a record has no number")?, width)
+}
+
+/// The bytes of a record, not checked yet.
+struct Stored<'a> {
+    crc: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    fn read(reader: &mut Reader<'a>) -> Parsed<Self> {
+        let mut bytes = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
+        let crc = bytes.u32().ok_or("a record is too short for its checksum")?;
+        Ok(Self { crc, bytes: bytes.0 })
+    }
+}
+
+fn read_checked(stored: Stored, number: u64, width: Width) -> Parsed<RecordView> {
+    check_crc(record_crc(number, stored.bytes), stored.crc)?;
+    read_parts(Reader(stored.bytes), number, width)
+        .ok_or_else(|| "the parts of a record do not fit".to_owned())
 }
 
 fn read_parts(mut reader: Reader, number: u64, width: Width) -> Option<RecordView> {
-    let kind = match reader.u8()? {
-        1 => Kind::Put,
-        2 => Kind::Delete,
+    let stored_kind = reader.u8()?;
+    let kind = match stored_kind {
+        PUT | PUT_AFTER_GAP => Kind::Put,
+        DELETE => Kind::Delete,
         _ => return None,
     };
     let parts = reader.u8()?;
+    if stored_kind == PUT_AFTER_GAP {
+        reader.varint()?;
+    }
     let has = |part: u8| parts & part != 0;
     let killed = match kind {
         Kind::Put if has(REPLACES) => Some(number.checked_sub(reader.varint()?)?),
         Kind::Put => None,
         Kind::Delete => Some(reader.varint()?),
     };
+    let body = reader.0;
     if parts >= VECTOR_F16 << 1 || killed.is_some_and(|killed| killed >= number) {
         return None;
     }
@@ -158,7 +217,8 @@ fn read_parts(mut reader: Reader, number: u64, width: Width) -> Option<RecordVie
             Some((precision, reader.take(len.checked_mul(precision.bytes())?)?))
         }
     };
-    let view = RecordView { kind, killed, id, code, payload, text, vector };
+    let parts = parts & !REPLACES;
+    let view = RecordView { kind, number, killed, parts, body, id, code, payload, text, vector };
     reader.0.is_empty().then_some(view)
 }
 

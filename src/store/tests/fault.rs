@@ -6,11 +6,13 @@
 
 use std::io::ErrorKind;
 
+use rand::RngExt;
+
 use super::super::files::recorder::{Fault, Which};
-use super::workload::{Workload, each_seed, seeds};
+use super::workload::{Workload, compact_some, each_seed, seeds};
 use super::*;
 
-const STEPS: usize = 14;
+const STEPS: usize = 20;
 
 /// Runs a workload of which operation `at` fails; false where it has fewer operations.
 fn check_one(seed: u64, at: u64, error: ErrorKind, table: &Table) -> Result<bool> {
@@ -45,6 +47,23 @@ fn check_one(seed: u64, at: u64, error: ErrorKind, table: &Table) -> Result<bool
             }
             continue;
         }
+        if step % 3 == 1 {
+            let seals = workload.rng.random_bool(0.3);
+            let compacted = match seals {
+                true => open.compact(|| Ok(())).map(|_| ()),
+                false => compact_some(open, &mut workload.rng),
+            };
+            if let [failed] = &recorder.take_failed()[..] {
+                let told = compacted.is_err();
+                check_compaction(&mut workload, open, failed, told, seals)?;
+            } else {
+                compacted?;
+            }
+            if open.shared.poison.get().is_some() {
+                store.take().into_iter().for_each(crash);
+            }
+            continue;
+        }
         let (operations, after) = workload.group();
         workload.begin(after);
         let committed = open.commit(operations, |_| ());
@@ -66,6 +85,29 @@ fn check_one(seed: u64, at: u64, error: ErrorKind, table: &Table) -> Result<bool
     workload.model().check_live(&live);
     crash(store);
     Ok(reached)
+}
+
+/// After `failed` in a compaction all is as before, and writes go on, but where nobody knows which
+/// MANIFEST stands, or where the open segment was to be sealed.
+fn check_compaction(
+    workload: &mut Workload,
+    store: &Store,
+    failed: &str,
+    told: bool,
+    seals: bool,
+) -> Result<()> {
+    assert!(told || failed.starts_with("remove"), "{failed} failed, and it was not said");
+    assert!(workload.model().holds(&store.list(None, usize::MAX)?), "after {failed}");
+    if store.shared.poison.get().is_some() {
+        assert!(seals || failed == "sync directory c", "writes are refused after {failed}");
+        return Ok(());
+    }
+    assert!(seals || failed != "sync directory c", "writes go on after {failed}");
+    let (operations, after) = workload.group();
+    workload.begin(after);
+    store.commit(operations, |_| ())?;
+    workload.acknowledge();
+    Ok(())
 }
 
 /// After `failed` reads go on, and writes are refused, unless it was a read or the disk was full.
@@ -115,6 +157,11 @@ fn check_full(seed: u64, at: u64, table: &Table) -> Result<bool> {
         let mut committed = store.commit(operations.clone(), |_| ());
         if step % 4 == 3 {
             drop(store.checkpoint());
+        }
+        if step % 4 == 1 {
+            let compacted = store.compact(|| Ok(())).map(|_| ());
+            let compacted = compacted.and_then(|()| compact_some(&store, &mut workload.rng));
+            assert!(compacted.is_ok() || compacted.is_err_and(|error| error.is_full()));
         }
         if let Err(error) = &committed {
             assert!(error.is_full() && is_a_write, "{error}");

@@ -1,4 +1,8 @@
-//! Random operations, reopening and crashes among them, against the model.
+//! Random operations, compaction, reopening and crashes among them, against the model.
+//!
+//! ```text
+//! NEARBIT_CASES=10000 cargo test --release --lib store::tests::model    many sequences
+//! ```
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -9,6 +13,7 @@ use super::*;
 enum Step {
     Commit(Vec<(u8, Option<u8>)>),
     Checkpoint,
+    Compact,
     Reopen,
     /// A killed process, and perhaps this share of the bytes lost that no MANIFEST calls durable.
     Crash(Option<f64>),
@@ -21,6 +26,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => prop::collection::vec(operation, 0..6).prop_map(Step::Commit),
         1 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
         2 => prop::option::of(0.0..1.0).prop_map(Step::Crash),
         1 => Just(Step::LoseTable),
@@ -44,8 +50,8 @@ fn operation(width: Width, name: u8, seed: Option<u8>) -> Result<Operation> {
 }
 
 /// Runs the steps; after each the store and the model agree.
-fn run(width: usize, steps: &[Step]) -> Result<()> {
-    let mut place = Place::new(SMALL)?;
+fn run(width: usize, limits: Limits, steps: &[Step]) -> Result<()> {
+    let mut place = Place::new(limits)?;
     let mut store = place.create(width)?;
     let mut model = Model::default();
     // The model after each commit, by the file and the length of it that hold the commit.
@@ -65,6 +71,9 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
                 history.push((segment, length, model.clone()));
             }
             Step::Checkpoint => store.checkpoint()?,
+            Step::Compact => {
+                store.compact(|| Ok(()))?;
+            }
             Step::Reopen => {
                 let settings = format!("settings {}", model.next).into_bytes();
                 store.set_settings(&settings)?;
@@ -76,7 +85,7 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
                 assert_eq!(store.settings(), settings);
             }
             Step::Crash(lost) => {
-                store.join_checkpoint();
+                store.join_background();
                 let noted =
                     super::super::lock_mutex(&store.shared.manifest).segments.last().copied();
                 crash(store);
@@ -107,30 +116,36 @@ fn run(width: usize, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-fn check(width: usize, cases: u32) {
+fn check(width: usize, limits: Limits, cases: u32) {
+    let cases = std::env::var("NEARBIT_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[width as u8; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let result = runner.run(&steps(), |steps| {
-        run(width, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
+        run(width, limits, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
     });
     assert!(result.is_ok(), "{result:?}");
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_64_bits() {
-    check(64, 60);
+    check(64, SMALL, 60);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_11_bits() {
-    check(11, 30);
+    check(11, SMALL, 30);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_1024_bits() {
-    check(1024, 30);
+    check(1024, SMALL, 30);
+}
+
+#[test]
+fn it_is_a_map_and_a_linear_scan_while_it_compacts_by_itself() {
+    check(64, Limits { spare_bytes: 300, ..SMALL }, 60);
 }
 
 /// Enough records for many blocks, replaced and deleted until blocks shrink again.

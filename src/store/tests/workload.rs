@@ -140,19 +140,22 @@ impl Workload {
             *store = Some(opened);
             return Ok(());
         };
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
             0 => open.checkpoint()?,
+            3 | 4 => compact(open, &mut self.rng)?,
             1 => {
                 drop(store.take());
             }
-            // Killed at some operation of a group, of a checkpoint or of a reopening.
+            // Killed at some operation of a group, of a checkpoint, of a compaction or of a
+            // reopening.
             2 => {
-                let at = self.recorder.operations() + self.rng.random_range(0..8);
+                let at = self.recorder.operations() + self.rng.random_range(0..16);
                 let fault = Fault { at, which: Which::AllFrom, error: ErrorKind::Other };
                 self.recorder.set_fault(Some(fault));
-                match self.rng.random_range(0..3) {
+                match self.rng.random_range(0..5) {
                     0 => drop(open.checkpoint()),
-                    1 => {
+                    1 | 2 => drop(compact(open, &mut self.rng)),
+                    3 => {
                         let (operations, after) = self.group();
                         self.begin(after);
                         if open.commit(operations, |_| ()).is_ok() {
@@ -192,7 +195,7 @@ impl Workload {
             }
             let width = Width::new(64)?;
             let store =
-                Store::create_on(files, &dir, b"settings", width, table, self.place.limits)?;
+                Store::create_on(files, &dir, 2, b"settings", width, table, self.place.limits)?;
             assert!(store.is_empty());
             crash(store);
         }
@@ -219,6 +222,9 @@ impl Workload {
         if rng.random_range(0..4) == 0 {
             store.checkpoint()?;
         }
+        if rng.random_range(0..4) == 0 {
+            compact(&store, rng)?;
+        }
         crash(store);
         let (store, live) = open()?;
         assert!(model.holds(&store.list(None, usize::MAX)?), "after it went on");
@@ -226,6 +232,24 @@ impl Workload {
         crash(store);
         Ok(())
     }
+}
+
+/// Compacts all that is worth it, or some neighbours, whether they are worth it or not.
+fn compact(store: &Store, rng: &mut impl Rng) -> Result<()> {
+    match rng.random_bool(0.5) {
+        true => store.compact(|| Ok(())).map(|_| ()),
+        false => compact_some(store, rng),
+    }
+}
+
+/// Compacts some neighbours, without sealing the open segment.
+pub(super) fn compact_some(store: &Store, rng: &mut impl Rng) -> Result<()> {
+    let sealed = store.shared.state().segments.sealed().len();
+    if sealed == 0 {
+        return Ok(());
+    }
+    let start = rng.random_range(0..sealed);
+    store.compact_only(start..rng.random_range(start..sealed.min(start + 3)) + 1)
 }
 
 /// The number that the next record gets.

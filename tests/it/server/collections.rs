@@ -1,11 +1,15 @@
 //! Collections: create, get, list, delete.
 
-use nearbit::Database;
+use nearbit::{Database, Width};
 use tonic::Code;
 
 use super::proto::encoder::Kind;
 use super::proto::{self, input};
-use super::{TestServer, check_refused};
+use super::{TestServer, check_refused, code_record};
+
+fn width() -> Width {
+    Width::new(64).unwrap()
+}
 
 #[tokio::test]
 async fn a_collection_is_created_described_and_deleted() {
@@ -131,4 +135,38 @@ async fn what_is_wrong_is_refused_by_field() {
     assert!(server.database.collections().is_empty());
     let dir = server.close().await;
     assert!(Database::open(dir.path()).unwrap().collections().is_empty());
+}
+
+#[tokio::test]
+async fn a_collection_is_compacted_while_it_is_used() {
+    let server = TestServer::start().await;
+    server.codes("c", 64).await;
+    let mut client = server.collections();
+    let records = |round: u64| {
+        let code =
+            |i: u64| nearbit::Code::parse(&format!("{:016x}", round * 100 + i), width()).unwrap();
+        (0..100).map(|i| code_record(&i.to_string(), &code(i))).collect::<Vec<_>>()
+    };
+    for round in 0..10 {
+        server.upsert("c", records(round)).await.unwrap();
+    }
+    let request = proto::CompactCollectionRequest { name: "c".to_owned() };
+    let done = client.compact_collection(request.clone()).await.unwrap().into_inner();
+    assert!(done.bytes_after < done.bytes_before / 5, "{done:?}");
+    assert_eq!((done.segments_before, done.segments_after, done.left_alone), (1, 2, 0));
+    let again = client.compact_collection(request.clone()).await.unwrap().into_inner();
+    assert_eq!(again.bytes_before, again.bytes_after);
+    let lookup =
+        proto::LookupRecordsRequest { collection: "c".to_owned(), ids: vec!["7".to_owned()] };
+    let found = server.records().lookup_records(lookup).await.unwrap().into_inner().records;
+    assert_eq!(found[0].code, Some(907u64.to_be_bytes().to_vec()));
+    // One that is not given the time is told so, and nothing is lost.
+    server.upsert("c", records(10)).await.unwrap();
+    let mut hasty = tonic::Request::new(request.clone());
+    hasty.set_timeout(std::time::Duration::from_micros(1));
+    let late = client.compact_collection(hasty).await.unwrap_err();
+    assert!(matches!(late.code(), Code::DeadlineExceeded | Code::Cancelled), "{late:?}");
+    let nobody = proto::CompactCollectionRequest { name: "d".to_owned() };
+    let refused = client.compact_collection(nobody).await.unwrap_err();
+    check_refused(&refused, Code::NotFound, "COLLECTION_NOT_FOUND", "");
 }
