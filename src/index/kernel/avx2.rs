@@ -52,15 +52,15 @@ pub(super) fn reached(
     codes: &[u64],
     query: &[u64],
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     match query.len() {
-        1 => portable::reached(codes, &query[..1], reaches, span, radius, found),
-        2 => portable::reached(codes, &query[..2], reaches, span, radius, found),
-        4 => portable::reached(codes, &query[..4], reaches, span, radius, found),
-        _ => portable::reached(codes, query, reaches, span, radius, found),
+        1 => portable::reached(codes, &query[..1], reaches, most, radius, found),
+        2 => portable::reached(codes, &query[..2], reaches, most, radius, found),
+        4 => portable::reached(codes, &query[..4], reaches, most, radius, found),
+        _ => portable::reached(codes, query, reaches, most, radius, found),
     }
 }
 

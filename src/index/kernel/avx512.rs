@@ -51,16 +51,16 @@ pub(super) fn reached(
     codes: &[u64],
     query: &[u64],
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     let query = Query::new(query);
     match query.words {
-        1 => row_by_row::<1>(codes, &query, reaches, span, radius, found),
-        2 => row_by_row::<2>(codes, &query, reaches, span, radius, found),
-        4 => row_by_row::<4>(codes, &query, reaches, span, radius, found),
-        _ => row_by_row::<ANY>(codes, &query, reaches, span, radius, found),
+        1 => row_by_row::<1>(codes, &query, reaches, most, radius, found),
+        2 => row_by_row::<2>(codes, &query, reaches, most, radius, found),
+        4 => row_by_row::<4>(codes, &query, reaches, most, radius, found),
+        _ => row_by_row::<ANY>(codes, &query, reaches, most, radius, found),
     }
 }
 
@@ -117,33 +117,60 @@ fn span_by_span<const W: usize>(
             let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
             if _mm512_cmple_epu64_mask(least, limit) != 0 {
                 for (group, row) in [a, b, c, d].into_iter().zip((row..).step_by(GROUP)) {
-                    keep(group, GROUP, row, limit, found);
+                    keep(group, _mm512_cmple_epu64_mask(group, limit), row, found);
                 }
             }
             row += BLOCK as u32;
         }
         let rest = blocks.remainder().chunks(GROUP * words);
         for (group, row) in rest.zip((row..).step_by(GROUP)) {
-            keep(distances::<W>(group, query), group.len() / words, row, limit, found);
+            let here = first(group.len() / words);
+            let group = distances::<W>(group, query);
+            keep(group, _mm512_mask_cmple_epu64_mask(here, group, limit), row, found);
         }
     }
 }
 
-/// The distance and the row are one number, so the least of them is the first of the nearest.
+/// A block is looked at closely only where it has something nearer than all before it, which is
+/// seldom.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 fn least<const W: usize>(codes: &[u64], query: &Query) -> Option<Found> {
     let words = if W == ANY { query.words } else { W };
-    let mut least = _mm512_set1_epi64(-1);
-    let mut rows = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
-    for group in codes.chunks(GROUP * words) {
-        let here = _mm512_or_si512(_mm512_slli_epi64::<32>(distances::<W>(group, query)), rows);
-        least = _mm512_mask_min_epu64(least, first(group.len() / words), least, here);
-        rows = _mm512_add_epi64(rows, _mm512_set1_epi64(GROUP as i64));
+    let mut best = Found { row: 0, distance: u32::MAX };
+    let mut row = 0;
+    let mut blocks = codes.chunks_exact(BLOCK * words);
+    for block in &mut blocks {
+        let mut groups = [_mm512_setzero_si512(); BLOCK / GROUP];
+        for (i, distance) in groups.iter_mut().enumerate() {
+            *distance = distances::<W>(&block[i * GROUP * words..][..GROUP * words], query);
+        }
+        let [a, b, c, d] = groups;
+        let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
+        if _mm512_cmplt_epu64_mask(least, _mm512_set1_epi64(i64::from(best.distance))) != 0 {
+            for (distance, row) in groups.into_iter().zip((row..).step_by(GROUP)) {
+                nearer(distance, GROUP, row, &mut best);
+            }
+        }
+        row += BLOCK as u32;
     }
-    let least = _mm512_reduce_min_epu64(least);
-    let found = Found { row: least as u32, distance: (least >> 32) as u32 };
-    (!codes.is_empty()).then_some(found)
+    let rest = blocks.remainder().chunks(GROUP * words);
+    for (group, row) in rest.zip((row..).step_by(GROUP)) {
+        nearer(distances::<W>(group, query), group.len() / words, row, &mut best);
+    }
+    (!codes.is_empty()).then_some(best)
+}
+
+/// Takes the first of the least among the first `count` lanes where it beats the best.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn nearer(distances: __m512i, count: usize, row: u32, best: &mut Found) {
+    let here = first(count);
+    let least = _mm512_mask_reduce_min_epu64(here, distances);
+    if least < u64::from(best.distance) {
+        let equal = _mm512_mask_cmpeq_epu64_mask(here, distances, _mm512_set1_epi64(least as i64));
+        *best = Found { row: row + equal.trailing_zeros(), distance: least as u32 };
+    }
 }
 
 #[inline]
@@ -152,36 +179,35 @@ fn row_by_row<const W: usize>(
     codes: &[u64],
     query: &Query,
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     let words = if W == ANY { query.words } else { W };
-    let limit = _mm512_set1_epi64(i64::from(radius));
-    let mut row = span.start;
-    let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
-    let mut reaches = reaches[span.start as usize..span.end as usize].chunks_exact(BLOCK);
+    let (radius, most) = (_mm512_set1_epi64(i64::from(radius)), _mm512_set1_epi64(i64::from(most)));
+    let limit = |reaches| _mm512_add_epi64(_mm512_min_epu64(widen(reaches), most), radius);
+    let mut row = 0;
+    let mut blocks = codes.chunks_exact(BLOCK * words);
+    let mut reaches = reaches.chunks_exact(BLOCK);
     for (block, reaches) in (&mut blocks).zip(&mut reaches) {
-        // What is left of the distance behind the reach.
-        let mut least = limit;
-        let mut groups = [limit; BLOCK / GROUP];
-        for (i, distance) in groups.iter_mut().enumerate() {
+        let mut near = [0; BLOCK / GROUP];
+        let mut groups = [_mm512_setzero_si512(); BLOCK / GROUP];
+        for (i, (distance, near)) in groups.iter_mut().zip(&mut near).enumerate() {
             *distance = distances::<W>(&block[i * GROUP * words..][..GROUP * words], query);
-            let gap = _mm512_sub_epi64(*distance, widen(&reaches[i * GROUP..][..GROUP]));
-            least = if i == 0 { gap } else { _mm512_min_epi64(least, gap) };
+            *near = _mm512_cmple_epu64_mask(*distance, limit(&reaches[i * GROUP..][..GROUP]));
         }
-        if _mm512_cmple_epi64_mask(least, limit) != 0 {
-            for (i, distance) in groups.into_iter().enumerate() {
-                let limit = _mm512_add_epi64(limit, widen(&reaches[i * GROUP..][..GROUP]));
-                keep(distance, GROUP, row + (i * GROUP) as u32, limit, found);
+        if near != [0; BLOCK / GROUP] {
+            for (i, (distance, near)) in groups.into_iter().zip(near).enumerate() {
+                keep(distance, near, row + (i * GROUP) as u32, found);
             }
         }
         row += BLOCK as u32;
     }
     let rest = blocks.remainder().chunks(GROUP * words).zip(reaches.remainder().chunks(GROUP));
     for ((group, reaches), row) in rest.zip((row..).step_by(GROUP)) {
-        let limit = _mm512_add_epi64(limit, widen(reaches));
-        keep(distances::<W>(group, query), reaches.len(), row, limit, found);
+        let distance = distances::<W>(group, query);
+        let near = _mm512_mask_cmple_epu64_mask(first(reaches.len()), distance, limit(reaches));
+        keep(distance, near, row, found);
     }
 }
 
@@ -255,11 +281,10 @@ fn add_lanes(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi64(even, odd)
 }
 
-/// Appends those of the first `count` lanes that are at most `limit`; lane 0 belongs to `row`.
+/// Appends the lanes of the mask `near`; lane 0 belongs to `row`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn keep(distances: __m512i, count: usize, row: u32, limit: __m512i, found: &mut Vec<Found>) {
-    let mut near = _mm512_mask_cmple_epu64_mask(first(count), distances, limit);
+fn keep(distances: __m512i, mut near: __mmask8, row: u32, found: &mut Vec<Found>) {
     if near != 0 {
         let distances = store(distances);
         while near != 0 {

@@ -164,30 +164,31 @@ impl Kernel {
         }
     }
 
-    /// Appends to `found` each row of `span` that is at most `radius + reaches[row]` bits from
+    /// Appends to `found` each row that is at most `radius + min(reaches[row], most)` bits from
     /// `query`, in the order of the rows: balls around the rows that the query's ball touches.
     ///
     /// # Panics
-    /// Where the span goes beyond the rows or the reaches.
+    /// Where there are not as many reaches as rows.
     pub(super) fn reached(
         self,
         codes: &[u64],
         query: &[u64],
         reaches: &[u16],
-        span: Span,
+        most: u16,
         radius: u32,
         found: &mut Vec<Found>,
     ) {
         assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
+        assert_eq!(codes.len(), reaches.len() * query.len(), "one reach for each row");
         match self.0 {
-            Isa::Portable => portable::reached(codes, query, reaches, span, radius, found),
+            Isa::Portable => portable::reached(codes, query, reaches, most, radius, found),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
-            Isa::Avx2 => unsafe { avx2::reached(codes, query, reaches, span, radius, found) },
+            Isa::Avx2 => unsafe { avx2::reached(codes, query, reaches, most, radius, found) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
             // avx512vpopcntdq.
-            Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, span, radius, found) },
+            Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, most, radius, found) },
         }
     }
 }
@@ -225,14 +226,16 @@ mod tests {
         Kernel::portable().within(codes, query, spans, radius, &mut plain);
         assert_eq!(fast, plain, "{kernel:?}, {} words, {spans:?}, radius {radius}", query.len());
 
-        let reaches: Vec<u16> = (0..codes.len() / query.len()).map(|i| i as u16 % 7).collect();
         for &span in spans {
-            fast.clear();
-            plain.clear();
-            kernel.reached(codes, query, &reaches, span, radius / 2, &mut fast);
-            Kernel::portable().reached(codes, query, &reaches, span, radius / 2, &mut plain);
-            assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
             let rows = rows(codes, query.len(), span);
+            let reaches: Vec<u16> = (0..span.len()).map(|i| i as u16 % 7).collect();
+            for most in [0, 4, u16::MAX] {
+                fast.clear();
+                plain.clear();
+                kernel.reached(rows, query, &reaches, most, radius / 2, &mut fast);
+                Kernel::portable().reached(rows, query, &reaches, most, radius / 2, &mut plain);
+                assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
+            }
             let closest = kernel.closest(rows, query);
             assert_eq!(closest, Kernel::portable().closest(rows, query), "{kernel:?}, {span:?}");
         }
