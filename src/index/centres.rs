@@ -64,9 +64,9 @@ impl Centres {
 
     /// Where a code belongs: the row of its nearest centre, which is the number of its cluster, and
     /// its distance from that, the ring. The first of several that are as near, so it is the same
-    /// for the same code, always. None where there is no centre, because there was no code.
-    pub(super) fn place(&self, kernel: Kernel, code: &[u64]) -> Option<Found> {
-        kernel.closest(&self.codes, code)
+    /// for the same code, always; anything where there is no centre, because there was no code.
+    pub(super) fn place(&self, kernel: Kernel, code: &[u64]) -> Found {
+        kernel.closest(&self.codes, code).unwrap_or(Found { row: 0, distance: 0 })
     }
 
     /// The bytes held.
@@ -82,7 +82,7 @@ fn wanted(count: usize) -> usize {
 }
 
 /// `wanted` rows from all over, in an order that means nothing; all where there are no more.
-fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
+pub(super) fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
     let count = rows.len() / words;
     if count <= wanted {
         return rows.to_vec();
@@ -126,7 +126,12 @@ fn leaders(kernel: Kernel, words: usize, rows: &[u64], wanted: usize) -> Vec<u64
 }
 
 /// Moves each of some codes to the middle of the rows that are nearest to it, again and again.
-fn middles(kernel: Kernel, words: usize, rows: &[u64], mut middles: Vec<u64>) -> Vec<u64> {
+pub(super) fn middles(
+    kernel: Kernel,
+    words: usize,
+    rows: &[u64],
+    mut middles: Vec<u64>,
+) -> Vec<u64> {
     for _ in 0..ROUNDS {
         let mut nearest: Vec<(Found, &[u64])> = rows
             .par_chunks_exact(words)

@@ -23,6 +23,7 @@ use rayon::prelude::*;
 
 use super::ages::Ages;
 use super::centres::Centres;
+use super::finder::Finder;
 use super::kernel::{Found, Kernel, Span};
 use crate::code::Width;
 
@@ -304,7 +305,8 @@ impl Sealed {
 
 /// Where each row belongs.
 fn places(kernel: Kernel, centres: &Centres, rows: &[u64]) -> Vec<Found> {
-    rows.par_chunks_exact(centres.words()).filter_map(|row| centres.place(kernel, row)).collect()
+    let finder = Finder::new(kernel, centres);
+    rows.par_chunks_exact(centres.words()).map(|row| finder.place(row)).collect()
 }
 
 /// Sorts the entries of each cluster, whose bounds are given, by ring, code and age.
@@ -350,7 +352,7 @@ mod tests {
                 for (row, (code, ages)) in (0..).zip(sealed.iter()) {
                     assert!(ages.is_sorted_by(|a, b| a < b));
                     let kernel = Kernel::detect();
-                    let home = sealed.centres().place(kernel, code).unwrap();
+                    let home = sealed.centres().place(kernel, code);
                     let rings = sealed.rings(home.row, home.distance, home.distance, 0);
                     assert!((rings.start..rings.end).contains(&row));
                     let equal = |other: u32| sealed.code(other) == code;

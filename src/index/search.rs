@@ -160,8 +160,7 @@ impl<'a> Search<'a> {
             self.list(only);
             return Some(Plan::Scan);
         }
-        // Where there is a code, there is a centre.
-        self.home = self.sealed.centres().place(self.kernel, self.query).unwrap_or(self.home);
+        self.home = self.sealed.centres().place(self.kernel, self.query);
         self.look_at_home();
         if plan != Plan::Scan && self.probe(plan == Plan::Probe) {
             return Some(Plan::Probe);
