@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use super::ages::Ages;
 use super::centres::Centres;
 use super::finder::Finder;
-use super::kernel::{Found, Kernel, Span};
+use super::kernel::{self, Found, Kernel, Span};
 use crate::code::Width;
 
 /// Marks a head that is a place in `shared`; no age has this bit.
@@ -88,9 +88,8 @@ impl Sealed {
     }
 
     fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
-        let kernel = Kernel::detect();
         let words = width.words();
-        let places = places(kernel, &centres, rows);
+        let places = places(&centres, rows);
 
         let mut counts = vec![0u32; centres.len() + 1];
         places.iter().for_each(|place| counts[place.row as usize + 1] += 1);
@@ -221,6 +220,12 @@ impl Sealed {
         cluster.map_or(self.span().end, |cluster| self.starts[cluster.starts as usize])
     }
 
+    /// Asks the memory for the bucket of a row.
+    #[inline]
+    pub(super) fn fetch_bucket(&self, row: u32) {
+        kernel::fetch(&self.heads, row as usize);
+    }
+
     /// The ages of the records that share the code of row `row`, oldest first.
     #[inline]
     pub(super) fn bucket(&self, row: u32) -> &[u32] {
@@ -304,8 +309,8 @@ impl Sealed {
 }
 
 /// Where each row belongs.
-fn places(kernel: Kernel, centres: &Centres, rows: &[u64]) -> Vec<Found> {
-    let finder = Finder::new(kernel, centres);
+fn places(centres: &Centres, rows: &[u64]) -> Vec<Found> {
+    let finder = Finder::new(Kernel::detect(), centres);
     rows.par_chunks_exact(centres.words()).map(|row| finder.place(row)).collect()
 }
 

@@ -371,7 +371,11 @@ impl<'a> Search<'a> {
         let radius = self.nearest.radius();
         self.kernel.within(self.sealed.codes(), self.query, spans, radius, &mut self.found);
         self.compared += spans.iter().map(|span| span.len() as u64).sum::<u64>();
+        self.found.iter().for_each(|found| self.sealed.fetch_bucket(found.row));
         for Found { row, distance } in self.found.drain(..) {
+            if distance > self.nearest.radius() {
+                continue;
+            }
             let live = self.sealed.bucket(row).iter();
             let live = live.filter(|&&age| !self.snapshot.dead.contains(age as usize));
             let is_wanted =

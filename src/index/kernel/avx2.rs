@@ -25,7 +25,7 @@ pub(super) fn within(
     found: &mut Vec<Found>,
 ) {
     if spans.len() > 1 {
-        fetch(codes, query.len(), spans);
+        spans.iter().for_each(|span| fetch(codes, span.start as usize * query.len()));
     }
     match *query {
         [a] => narrow::<1>(codes, &[a; 4], spans, radius, found),
