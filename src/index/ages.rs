@@ -38,6 +38,7 @@ impl Ages {
     }
 
     /// One more than the highest age.
+    #[inline]
     pub(super) fn end(&self) -> usize {
         match self {
             Self::Distances { ages, .. } => *ages,

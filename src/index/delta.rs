@@ -92,6 +92,11 @@ impl Delta {
         Some(&words[row * width..(row + 1) * width])
     }
 
+    /// The number at a place.
+    pub(super) fn number(&self, place: usize) -> u64 {
+        self.chunks[place / CHUNK].numbers[place % CHUNK]
+    }
+
     /// The chunk of a number, and its row in it.
     fn find(&self, number: u64) -> Option<(usize, usize)> {
         let after = self.chunks.partition_point(|chunk| chunk.numbers[0] <= number);

@@ -22,6 +22,7 @@
 //!   here, cost one comparison. Codes that are alike stand together, in clusters.
 //! - `centres` finds those clusters, each around a code that stands for it. By its distance from
 //!   the centres a query can tell which clusters hold nothing near.
+//! - `finder` puts a million codes into their clusters without comparing each with each centre.
 //! - `search` therefore need not compare every code. It *probes* the clusters that may hold
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
@@ -38,6 +39,7 @@ mod ages;
 mod centres;
 mod cost;
 mod delta;
+mod finder;
 mod kernel;
 mod nearest;
 mod pairs;

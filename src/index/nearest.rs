@@ -1,28 +1,31 @@
 //! Keeps the best of what is found: at most `limit` neighbours within a radius.
 //!
-//! The simplest true version keeps everything, sorts it and cuts it. This one throws away now and
-//! then what can no longer be among the best. The farthest of those kept then gives the radius that
-//! a kernel still needs to look within, which falls fast.
+//! The simplest true version keeps everything, sorts it and cuts it. This one counts what was found
+//! at each distance: once `limit` neighbours are nearer than the radius, the radius may shrink, and
+//! a kernel need not look so far. Now and then it throws away what cannot be among the best.
+//!
+//! A neighbour is one number, the distance above the age: they order as neighbours do.
 
-use super::query::Neighbour;
-
-/// Below this many it is not worth while to throw anything away in the middle of a block.
-const ROOM: usize = 1024;
+/// Below this many it is not worth while to throw anything away.
+const ROOM: usize = 4096;
 
 pub(super) struct Nearest {
     limit: usize,
     /// Nothing farther can be among the best.
     radius: u32,
-    /// Whether anything was thrown away yet.
-    is_cut: bool,
-    /// What was found; over `limit` of them between two cuts.
-    kept: Vec<Neighbour>,
+    /// How many were found at each distance up to the first radius; empty where there is no limit.
+    counts: Vec<u32>,
+    /// How many were found below the radius; fewer than `limit`.
+    nearer: usize,
+    /// What was found, and may be among the best.
+    kept: Vec<u64>,
 }
 
 impl Nearest {
     /// Nothing yet.
     pub(super) fn new(limit: usize, radius: u32) -> Self {
-        Self { limit, radius, is_cut: false, kept: Vec::new() }
+        let counts = if limit == usize::MAX { 0 } else { radius as usize + 1 };
+        Self { limit, radius, counts: vec![0; counts], nearer: 0, kept: Vec::new() }
     }
 
     /// What lies farther than this from the query must not be pushed.
@@ -30,47 +33,51 @@ impl Nearest {
         self.radius
     }
 
-    /// Takes a neighbour within the radius; there is none to take where the limit is 0.
-    ///
-    /// Whether it is older than those at the same distance shows at the next cut: to ask here would
-    /// be to wait until its number has come from memory, and costs more than to keep it so long.
+    /// Takes a neighbour; one that is farther than the radius is passed over. There is none to take
+    /// where the limit is 0.
     #[inline]
-    pub(super) fn push(&mut self, neighbour: Neighbour) {
-        self.kept.push(neighbour);
+    pub(super) fn push(&mut self, distance: u32, age: u32) {
+        if distance > self.radius {
+            return;
+        }
+        self.kept.push(u64::from(distance) << 32 | u64::from(age));
+        if self.counts.is_empty() {
+            return;
+        }
+        self.counts[distance as usize] += 1;
+        if distance < self.radius {
+            self.nearer += 1;
+            while self.nearer >= self.limit {
+                self.radius -= 1;
+                self.nearer -= self.counts[self.radius as usize] as usize;
+            }
+        }
         if self.kept.len() >= self.limit.saturating_mul(2).max(ROOM) {
             self.cut();
         }
     }
 
-    /// Throws away all but the best, which brings the radius down.
-    pub(super) fn cut(&mut self) {
-        if self.kept.len() >= self.limit.max(1) {
-            let (_, worst, _) = self.kept.select_nth_unstable(self.limit - 1);
-            self.radius = worst.distance;
+    /// Throws away all but the best.
+    fn cut(&mut self) {
+        if self.kept.len() > self.limit {
+            self.kept.select_nth_unstable(self.limit);
             self.kept.truncate(self.limit);
-            self.is_cut = true;
-        }
-    }
-
-    /// Does so where enough has come since the last cut that the radius may have come down.
-    pub(super) fn settle(&mut self) {
-        // Before the first cut there is no radius to speak of.
-        let more = if self.is_cut { self.limit / 4 } else { 0 };
-        if self.kept.len() > self.limit.saturating_add(more) {
-            self.cut();
         }
     }
 
     /// Forgets what was found, to find it again, but not the radius: it still holds.
     pub(super) fn restart(&mut self) {
         self.kept.clear();
+        self.counts.fill(0);
+        self.nearer = 0;
     }
 
-    /// The best, nearest first, older before newer at one distance.
-    pub(super) fn into_sorted(mut self) -> Vec<Neighbour> {
+    /// The best, as distance and age: nearest first, older before newer at one distance.
+    pub(super) fn into_sorted(mut self) -> impl Iterator<Item = (u32, u32)> {
+        self.kept.retain(|&key| (key >> 32) as u32 <= self.radius);
         self.cut();
         self.kept.sort_unstable();
-        self.kept
+        self.kept.into_iter().map(|key| ((key >> 32) as u32, key as u32))
     }
 }
 
@@ -82,33 +89,33 @@ mod tests {
     use crate::index::tests::fixed;
 
     proptest! {
-        #![proptest_config(fixed(5, 256))]
+        #![proptest_config(fixed(5, 128))]
 
         #[test]
         fn equals_sort_and_cut(
-            distances in proptest::collection::vec(0u32..4, 0..3000),
-            limit in 1usize..1500, radius in 0u32..5, every in 1usize..100,
+            distances in proptest::collection::vec(0u32..4, 0..9000),
+            limit in 1usize..1500, radius in 0u32..5, again in 0usize..9000,
         ) {
-            let mut all: Vec<Neighbour> = distances
-                .iter()
-                .zip(0u64..)
-                .map(|(&distance, i)| Neighbour { distance, number: i * 7919 % 3001 })
-                .collect();
+            let age = |i: usize| (i as u32).wrapping_mul(7919) % 9001;
+            let all = || distances.iter().enumerate().map(|(i, &distance)| (distance, age(i)));
+            let mut best: Vec<(u32, u32)> =
+                all().filter(|&(distance, _)| distance <= radius).collect();
+            best.sort();
+            best.truncate(limit);
+
             let mut nearest = Nearest::new(limit, radius);
-            for (i, &neighbour) in all.iter().enumerate() {
-                if neighbour.distance <= nearest.radius() {
-                    nearest.push(neighbour);
-                }
-                if i % every == 0 {
-                    nearest.cut();
-                } else if i % 3 == 0 {
-                    nearest.settle();
+            for (i, (distance, age)) in all().enumerate() {
+                nearest.push(distance, age);
+                prop_assert!(nearest.nearer < limit);
+                if i + 1 == again {
+                    nearest.restart();
+                    all().take(again).for_each(|(distance, age)| nearest.push(distance, age));
                 }
             }
-            all.retain(|neighbour| neighbour.distance <= radius);
-            all.sort();
-            all.truncate(limit);
-            prop_assert_eq!(nearest.into_sorted(), all);
+            if best.len() == limit {
+                prop_assert_eq!(nearest.radius(), best[limit - 1].0);
+            }
+            prop_assert_eq!(nearest.into_sorted().collect::<Vec<_>>(), best);
         }
     }
 }

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::ages::Ages;
-use super::centres::{Centres, Place};
-use super::kernel::{Kernel, Span};
-use crate::code::{Width, distance};
+use super::centres::Centres;
+use super::finder::Finder;
+use super::kernel::{self, Found, Kernel, Span};
+use crate::code::Width;
 
 /// Marks a head that is a place in `shared`; no age has this bit.
 const SHARED: u32 = 1 << 31;
@@ -35,8 +36,6 @@ const NOBODY: u32 = u32::MAX;
 pub(super) struct Sealed {
     width: Width,
     centres: Arc<Centres>,
-    /// How far the farthest code of each region is from the region's centre.
-    region_reaches: Vec<u16>,
     /// How far the farthest code of each cluster is from its centre.
     reaches: Vec<u16>,
     clusters: Vec<Cluster>,
@@ -89,20 +88,19 @@ impl Sealed {
     }
 
     fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
-        let kernel = Kernel::detect();
         let words = width.words();
-        let places = places(kernel, &centres, rows);
+        let places = places(&centres, rows);
 
         let mut counts = vec![0u32; centres.len() + 1];
-        places.iter().for_each(|place| counts[place.cluster as usize + 1] += 1);
+        places.iter().for_each(|place| counts[place.row as usize + 1] += 1);
         for cluster in 0..centres.len() {
             counts[cluster + 1] += counts[cluster];
         }
         let mut next = counts.clone();
         let mut entries = vec![Entry { ring: 0, index: 0, first: 0 }; numbers.len()];
         for ((place, code), index) in places.iter().zip(rows.chunks_exact(words)).zip(0..) {
-            let at = &mut next[place.cluster as usize];
-            entries[*at as usize] = Entry { ring: place.ring as u16, index, first: code[0] };
+            let at = &mut next[place.row as usize];
+            entries[*at as usize] = Entry { ring: place.distance as u16, index, first: code[0] };
             *at += 1;
         }
         drop(places);
@@ -111,7 +109,6 @@ impl Sealed {
 
         let mut sealed = Self {
             width,
-            region_reaches: Vec::new(),
             reaches: Vec::with_capacity(centres.len()),
             clusters: Vec::with_capacity(centres.len()),
             starts: Vec::new(),
@@ -130,7 +127,6 @@ impl Sealed {
         sealed.codes.shrink_to_fit();
         sealed.heads.shrink_to_fit();
         sealed.shared.shrink_to_fit();
-        sealed.region_reaches = sealed.measure_regions();
         sealed
     }
 
@@ -175,19 +171,6 @@ impl Sealed {
         }
     }
 
-    /// How far the farthest code of each region is from the region's centre.
-    fn measure_regions(&self) -> Vec<u16> {
-        let words = self.width.words();
-        let regions: Vec<(u32, &[u64])> = (0..).zip(self.centres.regions().chunks(words)).collect();
-        let measure = |&(region, centre): &(u32, &[u64])| {
-            let Span { start, end } = self.centres.clusters(region);
-            let rows = Span { start: self.cluster_start(start), end: self.cluster_start(end) };
-            let codes = &self.codes[rows.start as usize * words..rows.end as usize * words];
-            codes.chunks_exact(words).map(|code| distance(code, centre)).max().unwrap_or(0) as u16
-        };
-        regions.par_iter().map(measure).collect()
-    }
-
     /// The number of records, dead ones included.
     pub(super) fn len(&self) -> usize {
         self.records
@@ -213,24 +196,20 @@ impl Sealed {
         &self.centres
     }
 
-    /// How far the farthest code of each region is from the region's centre.
-    pub(super) fn region_reaches(&self) -> &[u16] {
-        &self.region_reaches
-    }
-
     /// How far the farthest code of each cluster is from its centre.
     pub(super) fn reaches(&self) -> &[u16] {
         &self.reaches
     }
 
     /// The codes of a cluster that can be within `radius` of a code that is `distance` from its
-    /// centre.
+    /// centre and `nearest` from the nearest centre.
     #[inline]
-    pub(super) fn rings(&self, cluster: u32, distance: u32, radius: u32) -> Span {
+    pub(super) fn rings(&self, cluster: u32, distance: u32, nearest: u32, radius: u32) -> Span {
         let Cluster { starts, low, end } = self.clusters[cluster as usize];
         let (low, end) = (u32::from(low), u32::from(end));
         let first = distance.saturating_sub(radius).clamp(low, end) - low;
-        let last = (distance.saturating_add(radius).saturating_add(1)).clamp(low, end) - low;
+        let last = (nearest.saturating_add(radius).saturating_add(1)).clamp(low, end) - low;
+        let last = last.max(first);
         let start = |ring: u32| self.starts[(starts + ring) as usize];
         Span { start: start(first), end: start(last) }
     }
@@ -239,6 +218,12 @@ impl Sealed {
     pub(super) fn cluster_start(&self, cluster: u32) -> u32 {
         let cluster = self.clusters.get(cluster as usize);
         cluster.map_or(self.span().end, |cluster| self.starts[cluster.starts as usize])
+    }
+
+    /// Asks the memory for the bucket of a row.
+    #[inline]
+    pub(super) fn fetch_bucket(&self, row: u32) {
+        kernel::fetch(&self.heads, row as usize);
     }
 
     /// The ages of the records that share the code of row `row`, oldest first.
@@ -251,6 +236,12 @@ impl Sealed {
         let at = (*head & !SHARED) as usize;
         let len = self.shared[at] as usize;
         &self.shared[at + 1..][..len]
+    }
+
+    /// One more than the highest age.
+    #[inline]
+    pub(super) fn ages_end(&self) -> usize {
+        self.ages.end()
     }
 
     /// The record number of an age.
@@ -310,8 +301,7 @@ impl Sealed {
 
     /// The bytes of the clusters.
     pub(super) fn table_memory(&self) -> usize {
-        size_of_val(&self.region_reaches[..])
-            + size_of_val(&self.reaches[..])
+        size_of_val(&self.reaches[..])
             + size_of_val(&self.clusters[..])
             + size_of_val(&self.starts[..])
             + self.centres.memory()
@@ -319,9 +309,9 @@ impl Sealed {
 }
 
 /// Where each row belongs.
-fn places(kernel: Kernel, centres: &Centres, rows: &[u64]) -> Vec<Place> {
-    let place = |memory: &mut Vec<_>, row| centres.place(kernel, row, memory);
-    rows.par_chunks_exact(centres.words()).map_init(Vec::new, place).collect()
+fn places(centres: &Centres, rows: &[u64]) -> Vec<Found> {
+    let finder = Finder::new(Kernel::detect(), centres);
+    rows.par_chunks_exact(centres.words()).map(|row| finder.place(row)).collect()
 }
 
 /// Sorts the entries of each cluster, whose bounds are given, by ring, code and age.
@@ -364,21 +354,15 @@ mod tests {
 
                 assert_eq!(sealed.len(), rows);
                 let mut seen = 0;
-                let mut memory = Vec::new();
                 for (row, (code, ages)) in (0..).zip(sealed.iter()) {
                     assert!(ages.is_sorted_by(|a, b| a < b));
                     let kernel = Kernel::detect();
-                    let Place { region, cluster, ring } =
-                        sealed.centres().place(kernel, code, &mut memory);
-                    let rings = sealed.rings(cluster, ring, 0);
+                    let home = sealed.centres().place(kernel, code);
+                    let rings = sealed.rings(home.row, home.distance, home.distance, 0);
                     assert!((rings.start..rings.end).contains(&row));
                     let equal = |other: u32| sealed.code(other) == code;
                     assert_eq!((rings.start..rings.end).filter(|&other| equal(other)).count(), 1);
-                    assert!(ring <= u32::from(sealed.reaches()[cluster as usize]));
-                    let region_centre =
-                        &sealed.centres().regions()[region as usize * width.words()..];
-                    let reach = sealed.region_reaches()[region as usize];
-                    assert!(distance(code, region_centre) <= u32::from(reach));
+                    assert!(home.distance <= u32::from(sealed.reaches()[home.row as usize]));
                     for &age in ages {
                         let i = numbers.binary_search(&sealed.number(age)).unwrap();
                         assert_eq!(codes.row(i), code);
@@ -394,7 +378,8 @@ mod tests {
                 let asked = (0..gap * rows as u64 + 9).filter(|number| number % 7 != 2);
                 let found: Vec<u32> = sealed.rows_of(asked.clone()).map(|(age, _)| age).collect();
                 assert_eq!(found, asked.filter_map(|n| sealed.age(n)).collect::<Vec<_>>());
-                let all = (0..sealed.clusters.len() as u32).map(|c| sealed.rings(c, 0, u32::MAX));
+                let all =
+                    (0..sealed.clusters.len() as u32).map(|c| sealed.rings(c, 0, 0, u32::MAX));
                 assert_eq!(all.map(Span::len).sum::<usize>(), sealed.span().len());
             }
         }

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::centres::Place;
 use super::cost;
 use super::kernel::{Found, Kernel, Span};
 use super::nearest::Nearest;
@@ -22,9 +21,6 @@ const BATCH: usize = 128;
 
 /// Codes of one cluster that are worth a block of their own.
 const LONG: usize = 64;
-
-/// Clusters that are reached before it is asked whether to visit them pays.
-const PIECE: u32 = 512;
 
 /// The fewest and the most codes that are compared with one radius.
 const BLOCK: (u64, u64) = (64, 32 * 1024);
@@ -118,12 +114,11 @@ struct Search<'a> {
     nearest: Nearest,
     /// What the kernel found last; kept for its memory.
     found: Vec<Found>,
-    /// The regions and clusters that were reached last; kept for their memory.
-    regions: Vec<Found>,
+    /// The clusters that were reached last; kept for their memory.
     clusters: Vec<Found>,
     expired: bool,
-    /// Where a scan begins.
-    home: u32,
+    /// The query's own cluster, and its distance from the centre of that.
+    home: Found,
     radius: u32,
     probes: u64,
     compared: u64,
@@ -145,10 +140,9 @@ impl<'a> Search<'a> {
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
             found: Vec::with_capacity(BATCH),
-            regions: Vec::with_capacity(BATCH),
             clusters: Vec::with_capacity(BATCH),
             expired: false,
-            home: 0,
+            home: Found { row: 0, distance: 0 },
             radius: 0,
             probes: 0,
             compared: 0,
@@ -166,11 +160,9 @@ impl<'a> Search<'a> {
             self.list(only);
             return Some(Plan::Scan);
         }
-        let home = self.sealed.centres().place(self.kernel, self.query, &mut self.found);
-        self.found.clear();
-        self.home = self.sealed.cluster_start(home.cluster);
-        self.look_at_home(home);
-        if plan != Plan::Scan && self.probe(home, plan == Plan::Probe) {
+        self.home = self.sealed.centres().place(self.kernel, self.query);
+        self.look_at_home();
+        if plan != Plan::Scan && self.probe(plan == Plan::Probe) {
             return Some(Plan::Probe);
         }
         self.nearest.restart();
@@ -182,6 +174,8 @@ impl<'a> Search<'a> {
         if self.limit > 0 {
             self.scan_delta();
         }
+        let neighbour = |(distance, age)| Neighbour { distance, number: self.snapshot.number(age) };
+        let best = self.nearest.into_sorted();
         Answer {
             complete: !self.expired,
             stats: Stats {
@@ -192,15 +186,15 @@ impl<'a> Search<'a> {
                 compared: self.compared,
                 listed: self.listed,
             },
-            neighbours: self.nearest.into_sorted(),
+            neighbours: best.map(neighbour).collect(),
         }
     }
 
     /// Looks into the query's own cluster, which should bring the radius down to little more than
     /// it will be in the end.
-    fn look_at_home(&mut self, home: Place) {
+    fn look_at_home(&mut self) {
         self.clusters.clear();
-        self.clusters.push(Found { row: home.cluster, distance: home.ring });
+        self.clusters.push(self.home);
         self.visit();
     }
 
@@ -240,12 +234,10 @@ impl<'a> Search<'a> {
             for Found { row, distance } in self.found.drain(..) {
                 at += spans[at..].iter().take_while(|span| span.start != row).count();
                 if !self.snapshot.dead.contains(listed[at] as usize) {
-                    let number = self.sealed.number(listed[at]);
-                    self.nearest.push(Neighbour { distance, number });
+                    self.nearest.push(distance, listed[at]);
                 }
                 at += 1;
             }
-            self.nearest.settle();
         }
         self.radius = self.snapshot.width().bits() as u32;
     }
@@ -256,8 +248,9 @@ impl<'a> Search<'a> {
     /// near codes are found, the smaller the radius for the rest.
     fn scan(&mut self) -> Plan {
         let Span { start, end } = self.sealed.span();
-        self.sweep(Span { start: self.home, end });
-        self.sweep(Span { start, end: self.home });
+        let home = self.sealed.cluster_start(self.home.row);
+        self.sweep(Span { start: home, end });
+        self.sweep(Span { start, end: home });
         self.scanned();
         Plan::Scan
     }
@@ -275,7 +268,7 @@ impl<'a> Search<'a> {
     /// then into all the others within it.
     ///
     /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
-    fn probe(&mut self, home: Place, forced: bool) -> bool {
+    fn probe(&mut self, forced: bool) -> bool {
         let codes = self.sealed.span().len();
         let scan = cost::scan(self.kernel, self.sealed.codes().len());
         let budget = |share: f64| if forced { f64::INFINITY } else { share * scan };
@@ -284,14 +277,14 @@ impl<'a> Search<'a> {
         let mut done = None;
         if self.limit < codes && radius > 1 && !self.expired {
             done = Some(radius / 2);
-            if !self.reach(home, radius / 2, None, budget(cost::VENTURE)) {
+            if !self.reach(radius / 2, None, budget(cost::VENTURE)) {
                 return false;
             }
             self.visit();
             radius = self.nearest.radius();
         }
         if radius > 0 && !self.expired {
-            if !self.reach(home, radius, done, budget(1.0)) {
+            if !self.reach(radius, done, budget(1.0)) {
                 return false;
             }
             self.visit();
@@ -302,41 +295,28 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Finds the clusters that reach into the ball of `radius` bits, apart from `home` and from
-    /// those that reach into the ball of `done` bits; false where to visit them costs too much.
-    fn reach(&mut self, home: Place, radius: u32, done: Option<u32>, budget: f64) -> bool {
-        let (sealed, kernel) = (self.sealed, self.kernel);
-        let (centres, reaches) = (sealed.centres(), (sealed.region_reaches(), sealed.reaches()));
-        self.regions.clear();
-        self.clusters.clear();
-        let all = Span { start: 0, end: reaches.0.len() as u32 };
-        kernel.reached(centres.regions(), self.query, reaches.0, all, radius, &mut self.regions);
-        let (mut counted, mut words) = (0, 0);
-        // Neighbouring regions are gone through in one go.
-        for regions in self.regions.chunk_by(|a, b| a.row + 1 == b.row) {
-            let (first, last) = (regions[0].row, regions[regions.len() - 1].row);
-            let span = Span { end: centres.clusters(last).end, ..centres.clusters(first) };
-            for span in pieces(span) {
-                let clusters = &mut self.clusters;
-                kernel.reached(centres.codes(), self.query, reaches.1, span, radius, clusters);
-                if budget.is_infinite() {
-                    continue;
-                }
-                for &Found { row, distance } in &clusters[counted..] {
-                    words += sealed.rings(row, distance, radius).len() * self.query.len();
-                }
-                counted = clusters.len();
-                if cost::visit(kernel, counted, words, sealed.codes().len()) > budget {
-                    return false;
-                }
+    /// Finds the clusters that can have codes in the ball of `radius` bits, apart from the query's
+    /// own and from those that can have some in the ball of `done` bits; false where to visit them
+    /// costs too much.
+    fn reach(&mut self, radius: u32, done: Option<u32>, budget: f64) -> bool {
+        let (sealed, home, reaches) = (self.sealed, self.home, self.sealed.reaches());
+        let most = |radius: u32| (home.distance + radius) as u16;
+        let (centres, clusters) = (sealed.centres().codes(), &mut self.clusters);
+        clusters.clear();
+        self.kernel.reached(centres, self.query, reaches, most(radius), radius, clusters);
+        if budget.is_finite() {
+            let rings =
+                |found: &Found| sealed.rings(found.row, found.distance, home.distance, radius);
+            let words: usize =
+                clusters.iter().map(|found| rings(found).len()).sum::<usize>() * self.query.len();
+            if cost::visit(self.kernel, clusters.len(), words, sealed.codes().len()) > budget {
+                return false;
             }
         }
-        let seen = |found: &Found| {
-            let within =
-                |radius| found.distance <= radius + u32::from(reaches.1[found.row as usize]);
-            found.row == home.cluster || done.is_some_and(within)
-        };
-        self.clusters.retain(|found| !seen(found));
+        clusters.retain(|&Found { row, distance }| {
+            let reach = |radius| radius + u32::from(reaches[row as usize].min(most(radius)));
+            row != home.row && done.is_none_or(|radius| distance > reach(radius))
+        });
         true
     }
 
@@ -347,7 +327,7 @@ impl<'a> Search<'a> {
         let mut count = 0;
         let mut radius = self.nearest.radius();
         for &Found { row, distance } in &clusters {
-            let span = self.sealed.rings(row, distance, radius);
+            let span = self.sealed.rings(row, distance, self.home.distance, radius);
             self.probes += 1;
             if span.len() > LONG {
                 self.sweep(span);
@@ -358,7 +338,6 @@ impl<'a> Search<'a> {
             count += usize::from(!span.is_empty());
             if count == BATCH {
                 self.compare(&spans);
-                self.nearest.settle();
                 radius = self.nearest.radius();
                 count = 0;
             }
@@ -367,7 +346,6 @@ impl<'a> Search<'a> {
             }
         }
         self.compare(&spans[..count]);
-        self.nearest.cut();
         self.clusters = clusters;
     }
 
@@ -381,7 +359,6 @@ impl<'a> Search<'a> {
             let block = self.compared.clamp(BLOCK.0, BLOCK.1) as u32;
             let end = span.end.min(start.saturating_add(block));
             self.compare(&[Span { start, end }]);
-            self.nearest.settle();
             start = end;
         }
     }
@@ -394,15 +371,19 @@ impl<'a> Search<'a> {
         let radius = self.nearest.radius();
         self.kernel.within(self.sealed.codes(), self.query, spans, radius, &mut self.found);
         self.compared += spans.iter().map(|span| span.len() as u64).sum::<u64>();
+        self.found.iter().for_each(|found| self.sealed.fetch_bucket(found.row));
         for Found { row, distance } in self.found.drain(..) {
+            if distance > self.nearest.radius() {
+                continue;
+            }
             let live = self.sealed.bucket(row).iter();
             let live = live.filter(|&&age| !self.snapshot.dead.contains(age as usize));
-            let numbers = live.map(|&age| self.sealed.number(age));
-            let wanted =
-                numbers.filter(|&number| self.only.is_none_or(|only| only.contains(number)));
+            let is_wanted =
+                |age| self.only.is_none_or(|only| only.contains(self.sealed.number(age)));
+            let wanted = live.filter(|&&age| is_wanted(age));
             // The ages of a bucket ascend, so of a large one only the first can be wanted.
-            for number in wanted.take(self.limit) {
-                self.nearest.push(Neighbour { distance, number });
+            for &age in wanted.take(self.limit) {
+                self.nearest.push(distance, age);
             }
         }
     }
@@ -417,14 +398,14 @@ impl<'a> Search<'a> {
             let (span, radius) = ([stretch.span()], self.nearest.radius());
             self.kernel.within(stretch.words, self.query, &span, radius, &mut self.found);
             self.compared += span[0].len() as u64;
+            let first = self.snapshot.recent_age(stretch.place);
             for Found { row, distance } in self.found.drain(..) {
                 let number = stretch.numbers[row as usize];
                 let dead = delta.dead().contains(stretch.place + row as usize);
                 if !dead && self.only.is_none_or(|only| only.contains(number)) {
-                    self.nearest.push(Neighbour { distance, number });
+                    self.nearest.push(distance, first + row);
                 }
             }
-            self.nearest.settle();
         }
     }
 
@@ -433,10 +414,4 @@ impl<'a> Search<'a> {
         self.expired |= self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         self.expired
     }
-}
-
-/// The pieces of a long span, one after the other.
-fn pieces(span: Span) -> impl Iterator<Item = Span> {
-    let starts = (span.start..span.end).step_by(PIECE as usize);
-    starts.map(move |start| Span { start, end: span.end.min(start + PIECE) })
 }

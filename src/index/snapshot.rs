@@ -120,6 +120,20 @@ impl Snapshot {
         sealed.chain(self.delta.live_from(0))
     }
 
+    /// The age of the recent record at `place`: recent ones are younger than all sealed ones.
+    pub(super) fn recent_age(&self, place: usize) -> u32 {
+        (self.sealed.ages_end() + place) as u32
+    }
+
+    /// The record number of an age.
+    #[inline]
+    pub(super) fn number(&self, age: u32) -> u64 {
+        match (age as usize).checked_sub(self.sealed.ages_end()) {
+            Some(place) => self.delta.number(place),
+            None => self.sealed.number(age),
+        }
+    }
+
     /// Applies one group: what is added may be removed in the same group.
     pub(super) fn apply(&mut self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
         self.delta.append(numbers, codes.as_words());

@@ -221,6 +221,25 @@ fn larger_collections_too() {
     }
 }
 
+/// Where every code is there, codes stand at every distance that the clusters are pruned by.
+#[test]
+fn every_ball_among_all_codes_is_whole() {
+    let width = Width::new(12).unwrap();
+    let mut codes = Codes::new(width);
+    (0..1u64 << 12).for_each(|code| codes.push_words(&[code << 52]).unwrap());
+    let index = Index::build(width, (0..1 << 12).collect(), codes.clone());
+    for (row, code) in (0..codes.len()).map(|row| (row, codes.get(row))) {
+        for (radius, len) in [1, 13, 79, 299].into_iter().enumerate() {
+            let query = Query { plan: Plan::Probe, ..Query::within(&code, radius as u32) };
+            assert_eq!(index.search(&query).neighbours.len(), len, "{row} {radius}");
+            assert_eq!(
+                index.nearest(&code, len).iter().map(|n| n.distance).max(),
+                Some(radius as u32)
+            );
+        }
+    }
+}
+
 /// Subsets of every size, with numbers that are dead, recent or nowhere: listed where they are
 /// small, looked up in where they are large, and k of them are found wherever there are k.
 #[test]

@@ -25,7 +25,7 @@ pub(super) fn within(
     found: &mut Vec<Found>,
 ) {
     if spans.len() > 1 {
-        fetch(codes, query.len(), spans);
+        spans.iter().for_each(|span| fetch(codes, span.start as usize * query.len()));
     }
     match *query {
         [a] => narrow::<1>(codes, &[a; 4], spans, radius, found),
@@ -52,15 +52,15 @@ pub(super) fn reached(
     codes: &[u64],
     query: &[u64],
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     match query.len() {
-        1 => portable::reached(codes, &query[..1], reaches, span, radius, found),
-        2 => portable::reached(codes, &query[..2], reaches, span, radius, found),
-        4 => portable::reached(codes, &query[..4], reaches, span, radius, found),
-        _ => portable::reached(codes, query, reaches, span, radius, found),
+        1 => portable::reached(codes, &query[..1], reaches, most, radius, found),
+        2 => portable::reached(codes, &query[..2], reaches, most, radius, found),
+        4 => portable::reached(codes, &query[..4], reaches, most, radius, found),
+        _ => portable::reached(codes, query, reaches, most, radius, found),
     }
 }
 

@@ -15,7 +15,7 @@ const GROUP: usize = 8;
 /// Rows that are tested with one branch.
 const BLOCK: usize = 4 * GROUP;
 
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 pub(super) fn within(
     codes: &[u64],
     query: &[u64],
@@ -24,7 +24,7 @@ pub(super) fn within(
     found: &mut Vec<Found>,
 ) {
     if spans.len() > 1 {
-        fetch(codes, query.len(), spans);
+        spans.iter().for_each(|span| fetch(codes, span.start as usize * query.len()));
     }
     let query = Query::new(query);
     match query.words {
@@ -35,7 +35,7 @@ pub(super) fn within(
     }
 }
 
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
     let query = Query::new(query);
     match query.words {
@@ -46,21 +46,21 @@ pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 pub(super) fn reached(
     codes: &[u64],
     query: &[u64],
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     let query = Query::new(query);
     match query.words {
-        1 => row_by_row::<1>(codes, &query, reaches, span, radius, found),
-        2 => row_by_row::<2>(codes, &query, reaches, span, radius, found),
-        4 => row_by_row::<4>(codes, &query, reaches, span, radius, found),
-        _ => row_by_row::<ANY>(codes, &query, reaches, span, radius, found),
+        1 => row_by_row::<1>(codes, &query, reaches, most, radius, found),
+        2 => row_by_row::<2>(codes, &query, reaches, most, radius, found),
+        4 => row_by_row::<4>(codes, &query, reaches, most, radius, found),
+        _ => row_by_row::<ANY>(codes, &query, reaches, most, radius, found),
     }
 }
 
@@ -93,7 +93,7 @@ impl Query {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn span_by_span<const W: usize>(
     codes: &[u64],
     query: &Query,
@@ -107,88 +107,115 @@ fn span_by_span<const W: usize>(
         let mut row = span.start;
         let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
         for block in &mut blocks {
-            let (a, rest) = block.split_at(GROUP * words);
-            let (b, rest) = rest.split_at(GROUP * words);
-            let (c, d) = rest.split_at(GROUP * words);
-            let a = distances::<W>(a, query);
-            let b = distances::<W>(b, query);
-            let c = distances::<W>(c, query);
-            let d = distances::<W>(d, query);
+            let groups = groups::<W>(block, query);
+            let [a, b, c, d] = groups;
             let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
             if _mm512_cmple_epu64_mask(least, limit) != 0 {
-                for (group, row) in [a, b, c, d].into_iter().zip((row..).step_by(GROUP)) {
-                    keep(group, GROUP, row, limit, found);
-                }
+                keep(groups, groups.map(|group| _mm512_cmple_epu64_mask(group, limit)), row, found);
             }
             row += BLOCK as u32;
         }
         let rest = blocks.remainder().chunks(GROUP * words);
         for (group, row) in rest.zip((row..).step_by(GROUP)) {
-            keep(distances::<W>(group, query), group.len() / words, row, limit, found);
+            let here = first(group.len() / words);
+            let group = distances::<W>(group, query);
+            let near = _mm512_mask_cmple_epu64_mask(here, group, limit);
+            if near != 0 {
+                keep([group], [near], row, found);
+            }
         }
     }
 }
 
-/// The distance and the row are one number, so the least of them is the first of the nearest.
+/// A block is looked at closely only where it has something nearer than all before it, which is
+/// seldom.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn least<const W: usize>(codes: &[u64], query: &Query) -> Option<Found> {
     let words = if W == ANY { query.words } else { W };
-    let mut least = _mm512_set1_epi64(-1);
-    let mut rows = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
-    for group in codes.chunks(GROUP * words) {
-        let here = _mm512_or_si512(_mm512_slli_epi64::<32>(distances::<W>(group, query)), rows);
-        least = _mm512_mask_min_epu64(least, first(group.len() / words), least, here);
-        rows = _mm512_add_epi64(rows, _mm512_set1_epi64(GROUP as i64));
+    let mut best = Found { row: 0, distance: u32::MAX };
+    let mut row = 0;
+    let mut blocks = codes.chunks_exact(BLOCK * words);
+    for block in &mut blocks {
+        let groups = groups::<W>(block, query);
+        let [a, b, c, d] = groups;
+        let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
+        if _mm512_cmplt_epu64_mask(least, _mm512_set1_epi64(i64::from(best.distance))) != 0 {
+            for (distance, row) in groups.into_iter().zip((row..).step_by(GROUP)) {
+                nearer(distance, GROUP, row, &mut best);
+            }
+        }
+        row += BLOCK as u32;
     }
-    let least = _mm512_reduce_min_epu64(least);
-    let found = Found { row: least as u32, distance: (least >> 32) as u32 };
-    (!codes.is_empty()).then_some(found)
+    let rest = blocks.remainder().chunks(GROUP * words);
+    for (group, row) in rest.zip((row..).step_by(GROUP)) {
+        nearer(distances::<W>(group, query), group.len() / words, row, &mut best);
+    }
+    (!codes.is_empty()).then_some(best)
+}
+
+/// Takes the first of the least among the first `count` lanes where it beats the best.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn nearer(distances: __m512i, count: usize, row: u32, best: &mut Found) {
+    let here = first(count);
+    let least = _mm512_mask_reduce_min_epu64(here, distances);
+    if least < u64::from(best.distance) {
+        let equal = _mm512_mask_cmpeq_epu64_mask(here, distances, _mm512_set1_epi64(least as i64));
+        *best = Found { row: row + equal.trailing_zeros(), distance: least as u32 };
+    }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn row_by_row<const W: usize>(
     codes: &[u64],
     query: &Query,
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
     let words = if W == ANY { query.words } else { W };
-    let limit = _mm512_set1_epi64(i64::from(radius));
-    let mut row = span.start;
-    let mut blocks = rows(codes, words, span).chunks_exact(BLOCK * words);
-    let mut reaches = reaches[span.start as usize..span.end as usize].chunks_exact(BLOCK);
+    let (radius, most) = (_mm512_set1_epi64(i64::from(radius)), _mm512_set1_epi64(i64::from(most)));
+    let limit = |reaches| _mm512_add_epi64(_mm512_min_epu64(widen(reaches), most), radius);
+    let mut row = 0;
+    let mut blocks = codes.chunks_exact(BLOCK * words);
+    let mut reaches = reaches.chunks_exact(BLOCK);
     for (block, reaches) in (&mut blocks).zip(&mut reaches) {
-        // What is left of the distance behind the reach.
-        let mut least = limit;
-        let mut groups = [limit; BLOCK / GROUP];
-        for (i, distance) in groups.iter_mut().enumerate() {
-            *distance = distances::<W>(&block[i * GROUP * words..][..GROUP * words], query);
-            let gap = _mm512_sub_epi64(*distance, widen(&reaches[i * GROUP..][..GROUP]));
-            least = if i == 0 { gap } else { _mm512_min_epi64(least, gap) };
+        let groups = groups::<W>(block, query);
+        let mut near = [0; BLOCK / GROUP];
+        for ((near, reaches), group) in near.iter_mut().zip(reaches.chunks(GROUP)).zip(groups) {
+            *near = _mm512_cmple_epu64_mask(group, limit(reaches));
         }
-        if _mm512_cmple_epi64_mask(least, limit) != 0 {
-            for (i, distance) in groups.into_iter().enumerate() {
-                let limit = _mm512_add_epi64(limit, widen(&reaches[i * GROUP..][..GROUP]));
-                keep(distance, GROUP, row + (i * GROUP) as u32, limit, found);
-            }
+        if near != [0; BLOCK / GROUP] {
+            keep(groups, near, row, found);
         }
         row += BLOCK as u32;
     }
     let rest = blocks.remainder().chunks(GROUP * words).zip(reaches.remainder().chunks(GROUP));
     for ((group, reaches), row) in rest.zip((row..).step_by(GROUP)) {
-        let limit = _mm512_add_epi64(limit, widen(reaches));
-        keep(distances::<W>(group, query), reaches.len(), row, limit, found);
+        let distance = distances::<W>(group, query);
+        let near = _mm512_mask_cmple_epu64_mask(first(reaches.len()), distance, limit(reaches));
+        if near != 0 {
+            keep([distance], [near], row, found);
+        }
     }
+}
+
+/// The distances of the rows of a block, in their order.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
+fn groups<const W: usize>(block: &[u64], query: &Query) -> [__m512i; BLOCK / GROUP] {
+    let (low, high) = block.split_at(block.len() / 2);
+    let ((a, b), (c, d)) = (low.split_at(low.len() / 2), high.split_at(high.len() / 2));
+    [a, b, c, d].map(|group| distances::<W>(group, query))
 }
 
 /// The distances of up to eight rows of `W` words, in the order of the rows; lanes for which there
 /// is no row are filled with anything.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn distances<const W: usize>(rows: &[u64], query: &Query) -> __m512i {
     let counts = |i: usize| differing(load(&rows[(8 * i).min(rows.len())..]), query.parts[0]);
     match W {
@@ -211,7 +238,7 @@ fn distances<const W: usize>(rows: &[u64], query: &Query) -> __m512i {
 
 /// The same for any number of words up to 16: each row's counts are summed up on their own.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn wide_distances(rows: &[u64], query: &Query) -> __m512i {
     let (low, high) = (first(query.words), first(query.words.saturating_sub(8)));
     let mut sums = [_mm512_setzero_si512(); GROUP];
@@ -234,7 +261,7 @@ fn wide_distances(rows: &[u64], query: &Query) -> __m512i {
 
 /// The ones in each word of `a ^ b`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn differing(a: __m512i, b: __m512i) -> __m512i {
     _mm512_popcnt_epi64(_mm512_xor_si512(a, b))
 }
@@ -255,19 +282,36 @@ fn add_lanes(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi64(even, odd)
 }
 
-/// Appends those of the first `count` lanes that are at most `limit`; lane 0 belongs to `row`.
+/// Appends the lanes of the masks `near` of some groups; the first lane belongs to `row`.
+///
+/// The lanes are written side by side without a branch: which of them are near cannot be foreseen.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn keep(distances: __m512i, count: usize, row: u32, limit: __m512i, found: &mut Vec<Found>) {
-    let mut near = _mm512_mask_cmple_epu64_mask(first(count), distances, limit);
-    if near != 0 {
-        let distances = store(distances);
-        while near != 0 {
-            let lane = near.trailing_zeros();
-            found.push(Found { row: row + lane, distance: distances[lane as usize] as u32 });
-            near &= near - 1;
-        }
+#[target_feature(enable = "avx512f,popcnt")]
+fn keep<const N: usize>(
+    groups: [__m512i; N],
+    near: [__mmask8; N],
+    row: u32,
+    found: &mut Vec<Found>,
+) {
+    const { assert!(size_of::<Found>() == 8 && std::mem::offset_of!(Found, distance) == 4) };
+    found.reserve(N * GROUP);
+    let mut len = found.len();
+    let mut rows = _mm512_add_epi64(
+        _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7),
+        _mm512_set1_epi64(i64::from(row)),
+    );
+    for (distances, near) in groups.into_iter().zip(near) {
+        // A `Found` in each lane: the row below, the distance above.
+        let all = _mm512_or_si512(rows, _mm512_slli_epi64::<32>(distances));
+        let packed = _mm512_maskz_compress_epi64(near, all);
+        // SAFETY: there is room for N * 8 more than there were, at most 8 were added for each
+        // group before this one, and 8 are written.
+        unsafe { _mm512_storeu_si512(found.as_mut_ptr().add(len).cast(), packed) };
+        len += near.count_ones() as usize;
+        rows = _mm512_add_epi64(rows, _mm512_set1_epi64(GROUP as i64));
     }
+    // SAFETY: so many were there or have been written, each as a row and a distance.
+    unsafe { found.set_len(len) };
 }
 
 /// A mask of the first `count` lanes, all eight where `count` is over eight.
@@ -303,13 +347,4 @@ fn widen(numbers: &[u16]) -> __m512i {
     });
     // SAFETY: the array has the 16 bytes that are read.
     _mm512_cvtepu16_epi64(unsafe { _mm_loadu_si128(numbers.as_ptr().cast()) })
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(vector: __m512i) -> [u64; 8] {
-    let mut words = [0; 8];
-    // SAFETY: the array has room for the 64 bytes that are written.
-    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) };
-    words
 }

@@ -56,6 +56,7 @@ impl Span {
 }
 
 /// A row within the radius.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     /// The row.
@@ -82,7 +83,10 @@ impl Kernel {
     /// 512-bit vectors on x86-64 and an instruction that counts their ones, where the CPU has both.
     pub fn avx512() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vpopcntdq")
+            && is_x86_feature_detected!("popcnt")
+        {
             return Some(Self(Isa::Avx512));
         }
         None
@@ -142,8 +146,8 @@ impl Kernel {
             // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
             Isa::Avx2 => unsafe { avx2::within(codes, query, spans, radius, found) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
-            // avx512vpopcntdq.
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f,
+            // avx512vpopcntdq and popcnt.
             Isa::Avx512 => unsafe { avx512::within(codes, query, spans, radius, found) },
         }
     }
@@ -158,51 +162,53 @@ impl Kernel {
             // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
             Isa::Avx2 => unsafe { avx2::closest(codes, query) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
-            // avx512vpopcntdq.
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f,
+            // avx512vpopcntdq and popcnt.
             Isa::Avx512 => unsafe { avx512::closest(codes, query) },
         }
     }
 
-    /// Appends to `found` each row of `span` that is at most `radius + reaches[row]` bits from
+    /// Appends to `found` each row that is at most `radius + min(reaches[row], most)` bits from
     /// `query`, in the order of the rows: balls around the rows that the query's ball touches.
     ///
     /// # Panics
-    /// Where the span goes beyond the rows or the reaches.
+    /// Where there are not as many reaches as rows.
     pub(super) fn reached(
         self,
         codes: &[u64],
         query: &[u64],
         reaches: &[u16],
-        span: Span,
+        most: u16,
         radius: u32,
         found: &mut Vec<Found>,
     ) {
         assert!((1..=16).contains(&query.len()), "a query of {} words", query.len());
+        assert_eq!(codes.len(), reaches.len() * query.len(), "one reach for each row");
         match self.0 {
-            Isa::Portable => portable::reached(codes, query, reaches, span, radius, found),
+            Isa::Portable => portable::reached(codes, query, reaches, most, radius, found),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2 and popcnt.
-            Isa::Avx2 => unsafe { avx2::reached(codes, query, reaches, span, radius, found) },
+            Isa::Avx2 => unsafe { avx2::reached(codes, query, reaches, most, radius, found) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
-            // avx512vpopcntdq.
-            Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, span, radius, found) },
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f,
+            // avx512vpopcntdq and popcnt.
+            Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, most, radius, found) },
         }
     }
 }
 
-/// Asks the memory for the first codes of each span, so that all are on their way before the first
-/// is waited for.
-#[cfg(target_arch = "x86_64")]
-fn fetch(codes: &[u64], words: usize, spans: &[Span]) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-    for span in spans {
-        let code = codes.as_ptr().wrapping_add(span.start as usize * words);
-        // SAFETY: a prefetch reads nothing that a program could notice, and any address will do.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(code.cast()) };
+/// Asks the memory for an item that is soon needed, so that it is on its way while others are
+/// looked at; does nothing where there is no such item.
+#[inline]
+pub(super) fn fetch<T>(items: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(item) = items.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and a prefetch reads nothing that a program could notice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (items, at);
 }
 
 /// The rows of a span, as words.
@@ -225,14 +231,16 @@ mod tests {
         Kernel::portable().within(codes, query, spans, radius, &mut plain);
         assert_eq!(fast, plain, "{kernel:?}, {} words, {spans:?}, radius {radius}", query.len());
 
-        let reaches: Vec<u16> = (0..codes.len() / query.len()).map(|i| i as u16 % 7).collect();
         for &span in spans {
-            fast.clear();
-            plain.clear();
-            kernel.reached(codes, query, &reaches, span, radius / 2, &mut fast);
-            Kernel::portable().reached(codes, query, &reaches, span, radius / 2, &mut plain);
-            assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
             let rows = rows(codes, query.len(), span);
+            let reaches: Vec<u16> = (0..span.len()).map(|i| i as u16 % 7).collect();
+            for most in [0, 4, u16::MAX] {
+                fast.clear();
+                plain.clear();
+                kernel.reached(rows, query, &reaches, most, radius / 2, &mut fast);
+                Kernel::portable().reached(rows, query, &reaches, most, radius / 2, &mut plain);
+                assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
+            }
             let closest = kernel.closest(rows, query);
             assert_eq!(closest, Kernel::portable().closest(rows, query), "{kernel:?}, {span:?}");
         }

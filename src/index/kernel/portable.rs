@@ -60,15 +60,13 @@ pub(super) fn reached(
     codes: &[u64],
     query: &[u64],
     reaches: &[u16],
-    span: Span,
+    most: u16,
     radius: u32,
     found: &mut Vec<Found>,
 ) {
-    let reaches = &reaches[span.start as usize..span.end as usize];
-    let codes = rows(codes, query.len(), span).chunks_exact(query.len());
-    for ((row, code), &reach) in (span.start..).zip(codes).zip(reaches) {
+    for ((row, code), &reach) in (0..).zip(codes.chunks_exact(query.len())).zip(reaches) {
         let distance = distance(code, query);
-        if distance <= radius + u32::from(reach) {
+        if distance <= radius + u32::from(reach.min(most)) {
             found.push(Found { row, distance });
         }
     }
