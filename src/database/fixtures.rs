@@ -280,8 +280,16 @@ fn write() -> Result<()> {
     let codes = CollectionSettings::new(EncoderSpec::Codes { width: width(64)? });
     database.create_collection("empty", &codes)?;
     database.create_collection("codes", &codes)?;
+    database.create_collection("compacted", &codes)?;
     drop((database, vectors, learned));
     write_codes(&db.join("collections/codes"), &db)?;
+    let compacted = db.join("collections/compacted");
+    write_codes(&compacted, &db)?;
+    let table = Table::open(&db.join("table"))?;
+    let store = Store::open_with_small_segments(&compacted, &table)?;
+    let done = store.compact(|| Ok(()))?;
+    assert!(done.bytes_after < done.bytes_before, "{done:?}");
+    drop((store, table));
 
     fs::remove_dir_all(db.join("table")).unwrap();
     fs::remove_file(db.join("LOCK")).unwrap();
