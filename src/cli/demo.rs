@@ -127,7 +127,10 @@ struct Sample {
 
 impl Sample {
     fn load(text: bool) -> Result<Self, Error> {
-        let embedded = |name: &str, bytes| Origin::Bytes { name: name.to_owned(), bytes };
+        let embedded = |name: &str, bytes: &'static [u8]| Origin::Bytes {
+            name: name.to_owned(),
+            bytes: bytes.into(),
+        };
         let (what, origin, labels) = if text {
             ("Paragraphs on a dozen subjects", embedded("paragraphs.jsonl", PARAGRAPHS), None)
         } else {

@@ -40,6 +40,7 @@ mod tests;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
@@ -153,12 +154,12 @@ pub enum Origin {
     Path(PathBuf),
     /// The standard input.
     Stdin,
-    /// Bytes that are in memory already, as embedded samples are.
+    /// Bytes that are in memory already.
     Bytes {
         /// The name for messages; its ending helps to find the format.
         name: String,
         /// The file's content.
-        bytes: &'static [u8],
+        bytes: Arc<[u8]>,
     },
 }
 

@@ -23,7 +23,8 @@ use crate::record::{NewRecord, Payload, RecordId, Source};
 /// ```
 /// use nearbit::formats::{Origin, ReadOptions, open};
 ///
-/// let origin = Origin::Bytes { name: "moon.jsonl".into(), bytes: br#"{"id": 7, "text": "Moon"}"# };
+/// let bytes = br#"{"id": 7, "text": "Moon"}"#.as_slice().into();
+/// let origin = Origin::Bytes { name: "moon.jsonl".into(), bytes };
 /// for row in open(&origin, &ReadOptions::default())? {
 ///     let row = row?; // an error here ends the file
 ///     let record = row.record?; // and here it is this row's alone

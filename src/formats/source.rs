@@ -58,7 +58,9 @@ impl Source {
     pub fn open(origin: &Origin) -> Result<Self> {
         match origin {
             Origin::Stdin => Self::new("stdin", io::stdin(), None),
-            Origin::Bytes { name, bytes } => Self::new(name, *bytes, Some(bytes.len() as u64)),
+            Origin::Bytes { name, bytes } => {
+                Self::new(name, Cursor::new(Arc::clone(bytes)), Some(bytes.len() as u64))
+            }
             Origin::Path(path) => {
                 let file = File::open(path).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => Error::not_found(

@@ -9,11 +9,13 @@ mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
+mod fuzz;
 mod house;
 #[cfg(feature = "cli")]
 mod inspect;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod kill;
+mod mutate;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 mod rescoring;

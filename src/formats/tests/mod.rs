@@ -10,7 +10,7 @@ use crate::record::{NewRecord, Source};
 
 /// A file in memory.
 fn file(name: &str, bytes: impl Into<Vec<u8>>) -> Origin {
-    Origin::Bytes { name: name.to_owned(), bytes: bytes.into().leak() }
+    Origin::Bytes { name: name.to_owned(), bytes: bytes.into().into() }
 }
 
 /// Every record of a file, bad rows as text, and the error that ended it.
