@@ -5,6 +5,7 @@
 //! finds record numbers, the store turns numbers into ids and payloads.
 
 mod ball;
+mod check;
 mod diversity;
 mod duplicates;
 mod fields;

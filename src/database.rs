@@ -1,5 +1,6 @@
 //! A database: named collections and models in one data directory.
 
+mod check;
 #[cfg(test)]
 mod fixtures;
 mod inspect;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub use self::check::{Repaired, Report, check, repair};
 pub use self::inspect::inspect;
 
 use crate::code::Width;
@@ -87,8 +89,10 @@ impl Database {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         store::create_dir(dir)?;
-        let is_new = is_new(dir)?;
+        // A directory that is being replaced may lack anything.
+        let is_new = !store::exists(&dir.join("pending"))? && is_new(dir)?;
         let lock = store::lock(dir)?;
+        store::finish_replacement(dir)?;
         if is_new {
             store::create_format(dir)?;
         }
@@ -454,8 +458,10 @@ fn is_new(dir: &Path) -> Result<bool> {
     if store::exists(&dir.join("FORMAT"))? {
         return Ok(false);
     }
-    // A crash between the first steps leaves a lock, and a FORMAT that did not get its name yet.
-    let ours = |path: &PathBuf| path.ends_with("LOCK") || path.ends_with("FORMAT.new");
+    // A crash between the first steps leaves a lock, and a FORMAT that did not get its name yet, or
+    // what was to be restored.
+    let first = ["LOCK", "FORMAT.new", "pending.new"];
+    let ours = |path: &PathBuf| first.iter().any(|name| path.ends_with(name));
     let stranger = store::list(dir)?.into_iter().find(|path| !ours(path));
     match stranger.as_deref().and_then(Path::file_name) {
         None => Ok(true),

@@ -3,6 +3,7 @@
 //! One file a subcommand, each with its flags and a `run`. Data goes to standard output, messages
 //! and progress to standard error, after <https://clig.dev>.
 
+mod check;
 mod collection;
 mod compact;
 mod console;
@@ -79,6 +80,7 @@ enum Command {
     Eval(eval::Args),
     Stats(stats::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     #[cfg(feature = "server")]
     Serve(serve::Args),
 }
@@ -110,6 +112,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Dedup(args) => dedup::run(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
+        Command::Check(args) => check::run(args, console),
         Command::Inspect(args) => inspect::run(args, console),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args, console),

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::code::Width;
 use crate::encoder::{EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::filter::Field;
@@ -151,6 +152,17 @@ impl Settings {
             created: now.as_secs(),
             metric: settings.metric,
             index_fields: Self::names(&settings.index_fields),
+        }
+    }
+
+    /// Those of a collection that has lost its encoder, and of its settings what can be read.
+    pub(crate) fn of_codes(width: Width, known: Option<&[u8]>) -> Self {
+        let known: Option<Self> = known.and_then(|known| serde_json::from_slice(known).ok());
+        let encoder = EncoderInfo::Codes { bits: width.bits() };
+        let spec = CollectionSettings::new(EncoderSpec::Codes { width });
+        match known {
+            Some(known) => Self { encoder, ..known },
+            None => Self::new(&spec, encoder),
         }
     }
 

@@ -181,6 +181,8 @@ fn a_directory_of_a_newer_version_is_refused_by_name() {
     let format = dir.path().join("FORMAT");
     let mut bytes = fs::read(&format).unwrap();
     bytes[8] = FORMAT_VERSION as u8 + 1;
+    let crc = crc32c::crc32c(&bytes[..12]);
+    bytes[12..].copy_from_slice(&crc.to_le_bytes());
     fs::write(&format, &bytes).unwrap();
     let error = Database::open(dir.path()).unwrap_err().to_string();
     let newer = FORMAT_VERSION + 1;

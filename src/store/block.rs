@@ -34,6 +34,10 @@ impl Run {
         Self { key_bytes, bytes: Vec::new() }
     }
 
+    pub(super) fn key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
     /// The bytes of an entry.
     fn stride(&self) -> usize {
         self.key_bytes + 8

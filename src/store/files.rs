@@ -153,6 +153,16 @@ impl Files {
         self.0.sync_dir(dir).map_err(Error::io(SYNC, dir))
     }
 
+    /// Makes every name below a directory durable.
+    pub(super) fn sync_below(&self, dir: &Path) -> Result<()> {
+        for path in self.list(dir)? {
+            if self.is_dir(&path)? {
+                self.sync_below(&path)?;
+            }
+        }
+        self.sync_dir(dir)
+    }
+
     /// The bytes of a file of at most `limit` bytes, whose size is asked before room is made.
     pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
         let file = self.file("open", path, Mode::Read)?;

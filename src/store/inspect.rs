@@ -173,9 +173,9 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
             );
             item(range, "group", detail)
         }
-        Piece::Record { range, number, record } => {
+        Piece::Record { range, record } => {
             let what = if record.kind == Kind::Put { "put" } else { "delete" };
-            let number = if record.kind == Kind::Put { Some(number) } else { record.killed };
+            let number = if record.kind == Kind::Put { Some(record.number) } else { record.killed };
             let id = Some(record.id.to_owned());
             Item { number, id, ..item(range, what, parts(&record)) }
         }
@@ -192,7 +192,7 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
                     _ = write!(detail, "; records {} to {last} are lost", damage.lost.start);
                 }
             }
-            Item { id: damage.seems, ..item(damage.range, "damage", detail) }
+            Item { id: damage.seems.map(|seems| seems.id), ..item(damage.range, "damage", detail) }
         }
     }
 }

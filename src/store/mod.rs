@@ -12,6 +12,8 @@
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
+//! - What is intact of a damaged collection becomes a new one (`salvage`), and parts of a database
+//!   are replaced all at once (`replace`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
 //! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads one of them
@@ -34,11 +36,13 @@
 mod background;
 mod block;
 mod bloom;
+mod check;
 mod checkpoint;
 mod commit;
 mod compact;
 mod contents;
 mod files;
+mod finding;
 mod format;
 mod hash;
 mod hold;
@@ -48,9 +52,11 @@ mod lookup;
 mod manifest;
 mod open;
 mod recent;
+mod replace;
 mod replay;
 mod rewrite;
 mod row;
+mod salvage;
 mod segment;
 mod table;
 mod tree;
@@ -67,11 +73,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
+pub use check::{Checked, check, settings_in};
 pub use compact::Compaction;
 pub use files::{Lock, create_dir, exists, list, lock};
+pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use hold::Hold;
 pub use inspect::{Item, inspect};
+pub use replace::{Replacement, finish_replacement};
+pub use salvage::{Salvaged, salvage};
 pub use table::Table;
 
 use crate::code::{Codes, Width};

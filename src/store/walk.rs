@@ -14,8 +14,9 @@
 use std::ops::Range;
 
 use super::format::{
-    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, RecordView, SEGMENT_HEADER_BYTES,
-    SegmentHeader, check_group_body, read_group_header, read_record, read_segment_header,
+    DELETE, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, PUT, PUT_AFTER_GAP, RecordView,
+    SEGMENT_HEADER_BYTES, SegmentHeader, check_group_body, read_group_header, read_next_record,
+    read_segment_header, write_segment_header,
 };
 use super::wire::Reader;
 use crate::code::Width;
@@ -24,6 +25,8 @@ use crate::code::Width;
 const MIN_RECORD_BYTES: u64 = 9;
 /// Behind so many bytes no further record of the same group is looked for.
 const MAX_GAP: usize = 4 << 20;
+/// Where blocks were swapped a record may stand before so many older ones, or behind so many.
+const MAX_SHIFT: u64 = 1000;
 
 /// A piece of a segment, and where it stands in the file.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub(super) enum Piece<'a> {
     Header(SegmentHeader),
     /// The header of a group, and whether what follows it is as it was written.
     Group { range: Range<u64>, header: GroupHeader },
-    /// An intact record, with its number; a delete has that of the next put.
-    Record { range: Range<u64>, number: u64, record: RecordView<'a> },
+    /// An intact record.
+    Record { range: Range<u64>, record: RecordView<'a> },
     /// Bytes that are not what was written.
     Damage(Damage),
     /// A write that was interrupted before it was acknowledged.
@@ -48,8 +51,18 @@ pub(super) struct Damage {
     pub(super) flaw: String,
     /// The numbers of the puts that are lost with it.
     pub(super) lost: Range<u64>,
-    /// What stands where the id of the first lost record stood: perhaps that id.
-    pub(super) seems: Option<String>,
+    /// Whether something may be lost with it, be it a put or a delete.
+    pub(super) loses: bool,
+    /// What stands where the first lost record stood.
+    pub(super) seems: Option<Seems>,
+}
+
+/// What a damaged record says of itself, for what that is worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Seems {
+    pub(super) id: String,
+    /// The number that it replaces or deletes.
+    pub(super) killed: Option<u64>,
 }
 
 /// What is known of a segment without reading it.
@@ -57,22 +70,28 @@ pub(super) struct Damage {
 pub(super) struct Hints {
     /// The width of its codes, should its header not tell.
     pub(super) width: Option<Width>,
+    /// Its header as it should be.
+    pub(super) header: Option<SegmentHeader>,
     /// Bytes that are known to have been durable: no torn tail begins before.
     pub(super) durable: u64,
     /// The number of its first put.
     pub(super) first: Option<u64>,
     /// The number of the first put of the segment after it.
     pub(super) last: Option<u64>,
+    /// Whether a compaction may have taken out records, so that numbers may be missing.
+    pub(super) gaps: bool,
 }
 
 impl Hints {
     /// Nothing is known.
-    pub(super) const NONE: Self = Self { width: None, durable: 0, first: None, last: None };
+    pub(super) const NONE: Self =
+        Self { width: None, header: None, durable: 0, first: None, last: None, gaps: true };
 }
 
 /// Gives the pieces of a segment to `each`, and returns the number that the next put gets.
 pub(super) fn walk(bytes: &[u8], hints: Hints, each: &mut dyn FnMut(Piece)) -> u64 {
-    let mut walk = Walk { bytes, crc: 0, width: None, next: hints.first.unwrap_or(0), each };
+    let next = hints.first.unwrap_or(0);
+    let mut walk = Walk { bytes, crc: 0, width: None, first: next, next, last: hints.last, each };
     let previous = match read_segment_header(bytes) {
         Ok((header, crc)) => walk.header(header, crc, hints),
         Err(flaw) => walk.without_header(flaw, hints),
@@ -82,9 +101,9 @@ pub(super) fn walk(bytes: &[u8], hints: Hints, each: &mut dyn FnMut(Piece)) -> u
     }
     if (bytes.len() as u64) < hints.durable {
         let flaw = format!("expected {} bytes or more, got {}", hints.durable, bytes.len());
-        walk.damage(bytes.len()..bytes.len(), flaw, 0..0);
+        walk.loss(bytes.len()..bytes.len(), &flaw, 0..0);
     }
-    if let Some(last) = hints.last.filter(|last| *last > walk.next) {
+    if let Some(last) = hints.last.filter(|last| *last > walk.next && !hints.gaps) {
         walk.damage(bytes.len()..bytes.len(), "records are missing", walk.next..last);
         walk.next = last;
     }
@@ -96,16 +115,22 @@ struct Walk<'a, 'e> {
     /// The crc of the segment header.
     crc: u32,
     width: Option<Width>,
-    /// The number that the next put has.
+    /// The number of the first put, the number that the next one has, and that after the last.
+    first: u64,
     next: u64,
+    last: Option<u64>,
     each: &'e mut dyn FnMut(Piece),
 }
 
 impl<'a> Walk<'a, '_> {
     /// An intact header; returns its crc.
     fn header(&mut self, header: SegmentHeader, crc: u32, hints: Hints) -> Option<u32> {
-        (self.crc, self.width, self.next) = (crc, Some(header.width), header.first);
-        if let Some(first) = hints.first.filter(|first| *first != header.first) {
+        (self.crc, self.width) = (crc, Some(header.width));
+        (self.first, self.next) =
+            (hints.first.unwrap_or(header.first).min(header.first), header.first);
+        let is_wrong =
+            |first: &u64| header.first < *first || (header.first > *first && !hints.gaps);
+        if let Some(first) = hints.first.filter(is_wrong) {
             let flaw = format!("expected it to go on with record {first}, got {}", header.first);
             self.damage(0..SEGMENT_HEADER_BYTES, flaw, first..header.first.max(first));
         }
@@ -113,24 +138,26 @@ impl<'a> Walk<'a, '_> {
         Some(crc)
     }
 
-    /// The first group tells the crc of a header that is damaged, and is itself checked with it.
+    /// The crc of a header that is damaged follows from what should stand there; else the first group
+    /// tells it, and is itself checked with it.
     fn without_header(&mut self, flaw: String, hints: Hints) -> Option<u32> {
         let end = self.bytes.len().min(SEGMENT_HEADER_BYTES);
         self.damage(0..end, flaw, 0..0);
         self.width = hints.width;
         let first = self.bytes.get(SEGMENT_HEADER_BYTES..).and_then(<[u8]>::first_chunk);
-        let group = first.and_then(|first| {
+        let named = first.and_then(|first| {
             let named = u32::from_le_bytes([first[12], first[13], first[14], first[15]]);
             Some((named, read_group_header(first, named).ok()?.0.first))
         });
-        let Some((crc, first)) = group.filter(|_| self.width.is_some()) else {
+        let made = hints.header.map(|header| (write_segment_header(&header).1, header.first));
+        let Some((crc, first)) = named.or(made).filter(|_| self.width.is_some()) else {
             if end < self.bytes.len() {
                 let flaw = "without its header nothing in it can be checked";
-                self.damage(end..self.bytes.len(), flaw, 0..0);
+                self.loss(end..self.bytes.len(), flaw, 0..0);
             }
             return None;
         };
-        (self.crc, self.next) = (crc, first);
+        (self.crc, self.first, self.next) = (crc, hints.first.unwrap_or(first).min(first), first);
         Some(crc)
     }
 
@@ -165,19 +192,34 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    /// Damage that loses the puts in `lost`, and nothing else.
     fn damage(&mut self, range: Range<usize>, flaw: impl Into<String>, lost: Range<u64>) {
-        let seems = self.seems(&range);
+        let loses = !lost.is_empty();
+        let seems = loses.then(|| self.seems(&range, lost.start)).flatten();
         let range = range.start as u64..range.end as u64;
-        (self.each)(Piece::Damage(Damage { range, flaw: flaw.into(), lost, seems }));
+        (self.each)(Piece::Damage(Damage { range, flaw: flaw.into(), lost, loses, seems }));
     }
 
-    /// The header of the group that begins at `at`, if it passes and its records fit the file.
+    /// Damage that loses a record at least, which may be a delete.
+    fn loss(&mut self, range: Range<usize>, flaw: &str, lost: Range<u64>) {
+        let (seems, flaw) = (self.seems(&range, lost.start), flaw.to_owned());
+        let range = range.start as u64..range.end as u64;
+        (self.each)(Piece::Damage(Damage { range, flaw, lost, loses: true, seems }));
+    }
+
+    /// The header of the group that begins at `at`, if it passes and its records fit the file. One
+    /// that got here without its records, from elsewhere in the file, says nothing of what is here.
     fn group_at(&self, at: usize) -> Result<(GroupHeader, u32), String> {
         let bytes = self.bytes[at..].first_chunk().ok_or("it ends within a group header")?;
         let (header, crc) = read_group_header(bytes, self.crc)?;
         let room = self.bytes.len() - at - GROUP_HEADER_BYTES;
         if header.length as usize > room {
             return Err(format!("it ends within a group of {} bytes", header.length));
+        }
+        let body = &self.bytes[at + GROUP_HEADER_BYTES..][..header.length as usize];
+        let elsewhere = header.durable > at as u64 || header.first < self.next;
+        if elsewhere && check_group_body(&header, body).is_err() {
+            return Err("the header of another group stands here".to_owned());
         }
         Ok((header, crc))
     }
@@ -195,15 +237,14 @@ impl<'a> Walk<'a, '_> {
         let body = at + GROUP_HEADER_BYTES..at + GROUP_HEADER_BYTES + header.length as usize;
         let (expected, got, end) = (self.next, header.first, body.end);
         if got < expected {
-            let flaw = format!("a group stands twice: expected record {expected}, got {got}");
-            self.damage(at..end, flaw, 0..0);
-            return end;
-        }
-        if broken || got > expected {
+            let flaw =
+                format!("a group stands twice, or too late: expected record {expected}, got {got}");
+            self.damage(at..at, flaw, 0..0);
+        } else if broken || got > expected {
             let flaw = format!("a group is missing: expected record {expected}, got {got}");
             self.damage(at..at, flaw, expected..got);
-            self.next = got;
         }
+        self.next = got;
         (self.each)(Piece::Group { range: at as u64..end as u64, header: *header });
         if check_group_body(header, &self.bytes[body.clone()]).is_ok() {
             self.records(body, None, Some(header.count));
@@ -214,29 +255,37 @@ impl<'a> Walk<'a, '_> {
             let after = after.filter(|after| (header.first..=most).contains(after));
             self.records(body, after, Some(header.count));
         }
+        self.next = self.next.max(expected);
         end
     }
 
     /// The records in `range`: `count` of them, of which the last put has the number before `last`.
+    ///
+    /// Where blocks were swapped a record may stand before an older one, and behind the header of
+    /// another group; so behind damage many numbers are tried.
     fn records(&mut self, range: Range<usize>, last: Option<u64>, count: Option<u32>) {
         let (mut at, mut left) = (range.start, count.map(u64::from));
         while at < range.end {
-            if let Some((end, record)) = self.record_at(at, self.next, range.end) {
-                let number = self.next;
-                self.next += u64::from(record.kind == Kind::Put);
-                left = left.map(|left| left.saturating_sub(1));
-                (self.each)(Piece::Record { range: at as u64..end as u64, number, record });
-                at = end;
-                continue;
-            }
             // Where nothing tells, all that are left are taken for lost puts.
             let most = last.or(left.map(|left| self.next + left));
-            let (resumed, number) = self
-                .resume(at, range.end, most)
-                .unwrap_or((range.end, most.unwrap_or(self.next).max(self.next)));
-            self.damage(at..resumed, "a record is damaged", self.next..number);
-            left = left.map(|left| left.saturating_sub((number - self.next).max(1)));
-            (at, self.next) = (resumed, number);
+            let found =
+                self.record_at(at, self.next, range.end).map(|found| (at, self.next, found));
+            let found = found.or_else(|| self.resume(at, range.end));
+            let Some((start, next, (end, record))) = found else {
+                let lost = self.next..most.unwrap_or(self.next).max(self.next);
+                self.next = lost.end;
+                self.loss(at..range.end, "a record is damaged", lost);
+                return;
+            };
+            if start > at || next > self.next {
+                let lost = self.next..next.max(self.next);
+                left = left.map(|left| left.saturating_sub((lost.end - lost.start).max(1)));
+                self.loss(at..start, "a record is damaged", lost);
+            }
+            self.next = self.next.max(record.number + u64::from(record.kind == Kind::Put));
+            left = left.map(|left| left.saturating_sub(1));
+            (self.each)(Piece::Record { range: start as u64..end as u64, record });
+            at = end;
         }
         if let Some(last) = last.filter(|last| *last > self.next) {
             self.damage(at..at, "records are missing", self.next..last);
@@ -244,40 +293,46 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// The record that begins at `at`, if it passes with `number`, and its end.
+    /// The record that begins at `at`, if it passes where `number` is the next, and its end.
     fn record_at(&self, at: usize, number: u64, end: usize) -> Option<(usize, RecordView<'a>)> {
         let mut reader = Reader(&self.bytes[at..end]);
-        let record = read_record(&mut reader, number, self.width?).ok()?;
+        let record = read_next_record(&mut reader, number, self.width?).ok()?;
         Some((end - reader.0.len(), record))
     }
 
-    /// Where the records go on behind a damaged one at `from`, and with which number.
-    fn resume(&self, from: usize, end: usize, most: Option<u64>) -> Option<(usize, u64)> {
-        let places = (from + 1..end.min(from + MAX_GAP)).filter(|at| self.may_be_record(*at, end));
-        let number_at = |at| {
+    /// The next record from `from` on, whatever its number: where it begins, which number was the
+    /// next for it, its end and what it is.
+    fn resume(&self, from: usize, end: usize) -> Option<(usize, u64, (usize, RecordView<'a>))> {
+        let first = self.next.saturating_sub(MAX_SHIFT).max(self.first);
+        let last = self.last.unwrap_or(u64::MAX);
+        let mut places = (from..end.min(from + MAX_GAP)).filter(|at| self.may_be_record(*at, end));
+        places.find_map(|at| {
             let room = (at - from) as u64 / MIN_RECORD_BYTES + 1;
-            let most = most.unwrap_or(u64::MAX).min(self.next.saturating_add(room));
-            (self.next..=most).find(|number| self.record_at(at, *number, end).is_some())
-        };
-        places.into_iter().find_map(|at| Some((at, number_at(at)?)))
+            (first..=last.min(self.next.saturating_add(room + MAX_SHIFT)))
+                .find_map(|number| Some((at, number, self.record_at(at, number, end)?)))
+        })
     }
 
     /// Whether it is worth the while to compute checksums at `at`.
     fn may_be_record(&self, at: usize, end: usize) -> bool {
         let body = Reader(&self.bytes[at..end]).bytes();
-        body.is_some_and(|body| body.len() > 6 && (1..=8).contains(&body[4]))
+        body.is_some_and(|body| body.len() > 6 && (PUT..=PUT_AFTER_GAP).contains(&body[4]))
     }
 
-    /// What stands where the id of a damaged record stood.
-    fn seems(&self, range: &Range<usize>) -> Option<String> {
+    /// What a damaged record says of itself that would have the next number.
+    fn seems(&self, range: &Range<usize>, number: u64) -> Option<Seems> {
         let mut reader = Reader(self.bytes.get(range.clone())?);
         reader.varint()?;
         let [_, _, _, _, kind, parts] = reader.array()?;
-        if kind != Kind::Put as u8 || parts & 1 != 0 {
-            reader.varint()?;
-        }
+        let gap = if kind == PUT_AFTER_GAP { reader.varint()? } else { 0 };
+        let killed = match kind {
+            PUT | PUT_AFTER_GAP if parts & 1 == 0 => None,
+            PUT | PUT_AFTER_GAP => Some(number.checked_add(gap)?.checked_sub(reader.varint()?)?),
+            DELETE => Some(reader.varint()?),
+            _ => return None,
+        };
         let id = std::str::from_utf8(reader.bytes()?).ok()?;
         let plain = (1..=512).contains(&id.len()) && !id.chars().any(char::is_control);
-        plain.then(|| id.to_owned())
+        plain.then(|| Seems { id: id.to_owned(), killed })
     }
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 use super::testenv::{Run, TestEnv, sample};
 
 /// A copy of the data directory of the fixture, as `db`.
-fn fixture() -> TestEnv {
+pub fn fixture() -> TestEnv {
     let env = TestEnv::new();
     copy(Path::new(&sample("fixtures/v1/db")), &env.path("db"));
     env
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
         let to = to.join(entry.file_name());

@@ -1,6 +1,8 @@
 //! The tests that drive Nearbit from outside, one module a feature.
 
 #[cfg(feature = "cli")]
+mod check;
+#[cfg(feature = "cli")]
 mod cli;
 mod code;
 mod collection;

@@ -15,9 +15,9 @@ pub(in crate::store) enum Kind {
     Delete,
 }
 
-const PUT: u8 = 1;
-const DELETE: u8 = 2;
-const PUT_AFTER_GAP: u8 = 3;
+pub(in crate::store) const PUT: u8 = 1;
+pub(in crate::store) const DELETE: u8 = 2;
+pub(in crate::store) const PUT_AFTER_GAP: u8 = 3;
 
 const REPLACES: u8 = 1;
 const CODE: u8 = 1 << 1;

@@ -132,6 +132,8 @@ fn a_data_directory_of_a_newer_format_is_refused() -> Result<()> {
     let good = place.files.read(&path, 16)?;
     let mut bytes = good.clone();
     bytes[8] = 9;
+    let crc = crc32c::crc32c(&bytes[..12]);
+    bytes[12..].copy_from_slice(&crc.to_le_bytes());
     place.files.write_atomically(&path, &bytes)?;
     let refused = crate::store::check_format(dir).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|message| message.contains("it has format version 9")));

@@ -6,6 +6,7 @@ mod damage;
 mod failure;
 mod fault;
 mod model;
+mod repair;
 mod together;
 mod workload;
 

@@ -1,0 +1,405 @@
+//! Checks a collection: every byte of its segments, and that the table holds what they hold.
+//!
+//! A segment is replayed as strictly as at open. Only where that fails it is walked through
+//! (`walk.rs`), to find everything that is damaged and not only the first of it.
+
+use std::path::{Path, PathBuf};
+
+use super::block::Run;
+use super::files::{File, Files};
+use super::finding::Finding;
+use super::format::{Kind, RecordView, SegmentHeader};
+use super::hash::IdHasher;
+use super::manifest::{Known, Manifest};
+use super::replay::{self, End};
+use super::segment::Segment;
+use super::table::{Broken, Table};
+use super::tree::Tree;
+use super::trees::Trees;
+use super::walk::{Hints, Piece, walk};
+use super::{Limits, Store, lock_mutex};
+use crate::code::Width;
+use crate::error::{Error, Result};
+
+/// Entries of the table that are named one by one.
+const MAX_NAMED: usize = 20;
+
+/// What a check found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Checked {
+    /// Live records.
+    pub records: u64,
+    /// Bytes of segments that were read.
+    pub bytes: u64,
+    /// Entries of the table that were compared with them.
+    pub table_entries: u64,
+    /// What is damaged.
+    pub findings: Vec<Finding>,
+    /// What is no damage: what an interrupted write left, which the next open clears away.
+    pub notes: Vec<Finding>,
+}
+
+impl Checked {
+    fn find(&mut self, error: Error) -> Result<()> {
+        self.findings.push(Finding::from_error(error)?);
+        Ok(())
+    }
+
+    /// Notes all damage in a segment, of which a replay said `error`; the number that the next put
+    /// gets, if the segment can be read at all.
+    fn find_all(
+        &mut self,
+        files: &Files,
+        path: &Path,
+        hints: Hints,
+        error: Error,
+    ) -> Result<Option<u64>> {
+        let before = self.findings.len();
+        let bytes = files.read(path, u64::from(u32::MAX)).ok();
+        let next = bytes.map(|bytes| {
+            walk(&bytes, hints, &mut |piece| {
+                if let Piece::Damage(damage) = piece {
+                    self.findings.push(Finding::damage(path, damage));
+                }
+            })
+        });
+        if self.findings.len() == before {
+            self.find(error)?;
+        }
+        Ok(next)
+    }
+}
+
+/// Checks the collection in `dir`, which is not open, and changes nothing. Without a table only its
+/// files are checked.
+///
+/// # Errors
+/// Whatever the operating system refuses; damage is no error but a [`Finding`].
+pub fn check(dir: &Path, table: Option<&Table>) -> Result<Checked> {
+    check_with(&Files::disk(), dir, table, Limits::default())
+}
+
+/// The same on another medium and with other limits.
+pub(super) fn check_with(
+    files: &Files,
+    dir: &Path,
+    table: Option<&Table>,
+    limits: Limits,
+) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let listed = segments_in(files, dir)?;
+    let manifest = match Manifest::read(files, dir) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            let finding = Finding::from_error(error)?;
+            let mut segments = listed.iter();
+            let found = files.exists(&Manifest::path(dir))?
+                || segments.try_fold(false, |any, path| Ok(any || holds_groups(files, path)?))?;
+            // Nothing but its first, empty files: a crash left it, and the next open removes it.
+            let list = if found { &mut checked.findings } else { &mut checked.notes };
+            list.push(finding);
+            return Ok(checked);
+        }
+    };
+    let named = |path: &&PathBuf| {
+        manifest.segments.iter().any(|known| **path == Segment::path(dir, known.segment))
+    };
+    for stranger in listed.iter().filter(|path| !named(path)) {
+        let finding = Finding::of(stranger, "MANIFEST does not name it");
+        match is_left_over(&manifest, stranger) || !holds_groups(files, stranger)? {
+            true => checked.notes.push(finding),
+            false => checked.findings.push(finding),
+        }
+    }
+    let mut found =
+        Found::new(IdHasher::new(manifest.collection, limits.hash_mask), manifest.width);
+    let mut first = None;
+    for (i, known) in manifest.segments.iter().enumerate() {
+        first = match found.read_closed(files, dir, &manifest, i, first, &mut checked) {
+            Ok(()) => Some(found.next),
+            Err(error) => {
+                let width = Some(manifest.width);
+                let gaps = manifest.version > 1;
+                let hints = Hints { width, durable: known.length, first, gaps, ..Hints::NONE };
+                checked.find_all(files, &Segment::path(dir, known.segment), hints, error)?
+            }
+        };
+    }
+    found.finish(&mut checked);
+    if let Some(table) = table.filter(|_| checked.findings.is_empty()) {
+        match Trees::open(table, manifest.collection, manifest.width) {
+            Ok(trees) => found.compare(&trees, table.dir(), &mut checked),
+            Err(Broken(reason)) => checked.findings.push(Finding::of(table.dir(), reason)),
+        }
+    }
+    Ok(checked)
+}
+
+/// The settings of the collection in `dir`, if its MANIFEST can be read.
+///
+/// # Errors
+/// Whatever the operating system refuses.
+pub fn settings_in(dir: &Path) -> Result<Option<Vec<u8>>> {
+    match Manifest::read(&Files::disk(), dir) {
+        Ok(manifest) => Ok(Some(manifest.settings)),
+        Err(error) => Finding::from_error(error).map(|_| None),
+    }
+}
+
+/// The segment files of the collection in `dir`, in order.
+pub(super) fn segments_in(files: &Files, dir: &Path) -> Result<Vec<PathBuf>> {
+    let segments = dir.join("segments");
+    if !files.exists(&segments)? {
+        return Ok(Vec::new());
+    }
+    let mut listed = files.list(&segments)?;
+    listed.retain(|path| path.extension().is_some_and(|end| end == "seg"));
+    Ok(listed)
+}
+
+/// Whether a segment that MANIFEST does not name is one that it gave away.
+pub(super) fn is_left_over(manifest: &Manifest, path: &Path) -> bool {
+    let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+    number.is_some_and(|number| manifest.gave_away(number))
+}
+
+/// Whether there is more in a segment than its header.
+pub(super) fn holds_groups(files: &Files, path: &Path) -> Result<bool> {
+    Ok(files.read(path, u64::from(u32::MAX))?.len() > super::format::SEGMENT_HEADER_BYTES)
+}
+
+impl Store {
+    /// Checks what is durable while the collection is used. Writers go on; a checkpoint waits. Gives
+    /// the number and the code of each live record that has one to `each` whose bytes are
+    /// intact.
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses; damage is no error but a [`Finding`].
+    pub fn check(&self, mut each: impl FnMut(u64, &[u8])) -> Result<Checked> {
+        let shared = &*self.shared;
+        // The table does not change meanwhile, and reaches no further than what is read here.
+        let still = lock_mutex(&shared.checkpointing);
+        let mut checked = Checked::default();
+        if let Err(error) = Manifest::read(&shared.files, &shared.dir) {
+            checked.find(error)?;
+        }
+        let segments = shared.state().segments.files();
+        let mut found = Found::new(shared.hasher, shared.width);
+        for segment in &segments {
+            let read =
+                found.read(&segment.file, &segment.header, segment.crc, &segment.known, None);
+            if let Err(error) = read {
+                let hints = Hints { durable: segment.known.length, ..Hints::NONE };
+                checked.find_all(&shared.files, segment.file.path(), hints, error)?;
+            }
+        }
+        found.finish(&mut checked);
+        if checked.findings.is_empty() && !shared.trees.given_up() {
+            found.compare(&shared.trees, shared.table.dir(), &mut checked);
+        }
+        for i in 0..found.codes.len() {
+            let (code, number) = found.codes.entry(i).split_at(found.codes.key_bytes());
+            let number = number_of(number);
+            if found.is_live(number) {
+                each(number, code);
+            }
+        }
+        drop(still);
+        // Whoever writes now tells the index before it lets go.
+        drop(lock_mutex(&shared.writer));
+        Ok(checked)
+    }
+
+    /// Whether the record with this number is neither replaced nor deleted.
+    pub fn is_live(&self, number: u64) -> bool {
+        self.shared.state().segments.is_live(number)
+    }
+}
+
+/// What the segments hold, as the table should hold it.
+struct Found {
+    hasher: IdHasher,
+    ids: Run,
+    codes: Run,
+    /// Ascending once all is read.
+    killed: Vec<u64>,
+    /// The number that the next put gets.
+    next: u64,
+    bytes: u64,
+}
+
+impl Found {
+    fn new(hasher: IdHasher, width: Width) -> Self {
+        let (ids, codes) = (Run::new(8), Run::new(width.bytes()));
+        Self { hasher, ids, codes, killed: Vec::new(), next: 0, bytes: 0 }
+    }
+
+    fn add(&mut self, record: &RecordView) {
+        let number = record.number;
+        self.killed.extend(record.killed);
+        if record.kind == Kind::Put {
+            self.next = number + 1;
+            self.ids.push(&self.hasher.hash(record.id.as_bytes()).to_be_bytes(), number);
+            if let Some(code) = record.code {
+                self.codes.push(code, number);
+            }
+        }
+    }
+
+    /// Reads a segment up to `end`, or as far as it is known to be durable.
+    fn read(
+        &mut self,
+        file: &File,
+        header: &SegmentHeader,
+        crc: u32,
+        known: &Known,
+        end: Option<u64>,
+    ) -> Result<End> {
+        let end = end.unwrap_or(known.length);
+        let read = replay::replay(file, header, crc, known, end, |_, _, record| {
+            self.add(record);
+            Ok(())
+        })?;
+        self.bytes += read.length;
+        Ok(read)
+    }
+
+    /// Reads segment `i` of a collection that is not open; its first put should be `first`.
+    fn read_closed(
+        &mut self,
+        files: &Files,
+        dir: &Path,
+        manifest: &Manifest,
+        i: usize,
+        first: Option<u64>,
+        checked: &mut Checked,
+    ) -> Result<()> {
+        let (known, last) = (&manifest.segments[i], i + 1 == manifest.segments.len());
+        let segment = replay::open(files, dir, known)?;
+        let (path, header) = (segment.file.path(), segment.header);
+        let named = (header.segment, header.collection, header.width);
+        if named != (known.segment, manifest.collection, manifest.width) {
+            return Err(Error::damaged(path, 0, "it is a segment of another place"));
+        }
+        let got = header.first;
+        // Compaction may have taken out the last records of the segment before.
+        let is_wrong = |first: &u64| got < *first || (got > *first && manifest.version == 1);
+        if let Some(expected) = first.filter(is_wrong) {
+            let message = format!("expected it to go on with record {expected}, got {got}");
+            return Err(Error::damaged(path, 0, message));
+        }
+        self.next = header.first;
+        let len = segment.file.len()?;
+        if !last && len != known.length {
+            let message = format!("expected {} bytes, got {len}", known.length);
+            return Err(Error::damaged(path, None, message));
+        }
+        let end = self.read(&segment.file, &header, segment.crc, known, Some(len))?;
+        if end.torn > 0 {
+            let message = format!("an interrupted write left {} bytes", end.torn);
+            let offset = Some(end.length);
+            checked.notes.push(Finding { offset, ..Finding::of(path, message) });
+        }
+        Ok(())
+    }
+
+    fn is_live(&self, number: u64) -> bool {
+        self.killed.binary_search(&number).is_err()
+    }
+
+    fn finish(&mut self, checked: &mut Checked) {
+        self.killed.sort_unstable();
+        self.killed.dedup();
+        checked.bytes = self.bytes;
+        let numbers = (0..self.ids.len()).map(|i| number_of(self.ids.entry(i)));
+        checked.records = numbers.filter(|number| self.is_live(*number)).count() as u64;
+    }
+
+    fn compare(&self, trees: &Trees, table: &Path, checked: &mut Checked) {
+        for (name, tree, run) in
+            [("ids", &trees.ids, &self.ids), ("codes", &trees.codes, &self.codes)]
+        {
+            if let Err(Broken(reason)) = self.compare_tree(name, tree, run, table, checked) {
+                let message = format!("the tree of {name}: {reason}");
+                checked.findings.push(Finding::of(table, message));
+            }
+        }
+    }
+
+    /// Whether the tree holds what the segments hold, up to where it reaches. Dead entries may be in
+    /// it.
+    fn compare_tree(
+        &self,
+        name: &str,
+        tree: &Tree,
+        run: &Run,
+        table: &Path,
+        checked: &mut Checked,
+    ) -> Result<(), Broken> {
+        let Some(reach) = tree.reach()? else { return Ok(()) };
+        if reach > self.next {
+            let next = self.next;
+            return Err(Broken(format!("it reaches record {reach}, the segments {next}")));
+        }
+        let mut expected = run.clone();
+        expected.retain(|number| number < reach && self.is_live(number));
+        expected.sort();
+        let (mut found, mut interrupted) = (Run::new(run.key_bytes()), false);
+        tree.each_block(|_, block| {
+            interrupted |= block.reach > reach;
+            for (key, number) in block.iter().filter(|(_, number)| self.is_live(*number)) {
+                found.push(key, number);
+            }
+            Ok(())
+        })?;
+        if interrupted {
+            let message = format!("a merge into the tree of {name} was interrupted");
+            checked.notes.push(Finding::of(table, message));
+            return Ok(());
+        }
+        found.sort();
+        checked.table_entries += found.len() as u64;
+        let differences = differences(&expected, &found);
+        let more = differences.len().saturating_sub(MAX_NAMED);
+        for (number, missing) in differences.into_iter().take(MAX_NAMED) {
+            let message = match missing {
+                true => format!("the tree of {name} lacks a record"),
+                false => format!("the tree of {name} has what the segments do not have"),
+            };
+            let numbers = number..number.saturating_add(1);
+            checked.findings.push(Finding { numbers, ..Finding::of(table, message) });
+        }
+        if more > 0 {
+            let message = format!("the tree of {name} differs in {more} more entries");
+            checked.findings.push(Finding::of(table, message));
+        }
+        Ok(())
+    }
+}
+
+/// The number that ends an entry.
+fn number_of(entry: &[u8]) -> u64 {
+    entry.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The numbers of entries that only one of two sorted runs has, and whether the second lacks it.
+fn differences(expected: &Run, found: &Run) -> Vec<(u64, bool)> {
+    let (mut i, mut j) = (0, 0);
+    let mut differences = Vec::new();
+    while i < expected.len() || j < found.len() {
+        let a = (i < expected.len()).then(|| expected.entry(i));
+        let b = (j < found.len()).then(|| found.entry(j));
+        match (a, b) {
+            (Some(a), b) if b.is_none_or(|b| a < b) => {
+                differences.push((number_of(a), true));
+                i += 1;
+            }
+            (a, Some(b)) if a.is_none_or(|a| b < a) => {
+                differences.push((number_of(b), false));
+                j += 1;
+            }
+            _ => (i, j) = (i + 1, j + 1),
+        }
+    }
+    differences
+}
