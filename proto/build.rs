@@ -14,7 +14,7 @@ mod server {
     /// Writes the client and server code, and the descriptors that reflection serves.
     pub fn generate() -> Result<(), Box<dyn std::error::Error>> {
         let descriptors = protox::compile(
-            ["collection", "filter", "record", "search"]
+            ["admin", "collection", "filter", "record", "search", "snapshot"]
                 .map(|name| format!("nearbit/v1/{name}.proto")),
             ["proto"],
         )?;

@@ -540,6 +540,11 @@ impl Collection {
         self.inner.store.checkpoint()
     }
 
+    /// Puts it as it is now into `dir`, a new directory; how many records it has.
+    pub(crate) fn copy_into(&self, dir: &Path) -> Result<u64> {
+        self.inner.store.copy_into(dir)
+    }
+
     /// Refuses everything from now on, because the files are about to be removed.
     pub(crate) fn retire(&self) {
         self.inner.deleted.store(true, Ordering::Release);

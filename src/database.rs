@@ -4,6 +4,7 @@ mod check;
 #[cfg(test)]
 mod fixtures;
 mod inspect;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,9 @@ use arc_swap::ArcSwap;
 
 pub use self::check::{Repaired, Report, check, repair};
 pub use self::inspect::inspect;
+pub use self::snapshot::{
+    Snapshot, describe_snapshot, find_snapshot, list_snapshots, restore, verify_snapshot,
+};
 
 use crate::code::Width;
 use crate::collection::{Collection, CollectionSettings, Settings};
@@ -22,7 +26,7 @@ use crate::encoder::{Encoder, EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::hyperplanes::Hyperplanes;
-use crate::store::{self, FORMAT_VERSION, Lock, Store, Table};
+use crate::store::{self, FORMAT_VERSION, Lock, Snapshots, Store, Table};
 
 /// The longest name of a collection or model, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -97,6 +101,7 @@ impl Database {
             store::create_format(dir)?;
         }
         let version = store::check_format(dir)?;
+        Snapshots::of(dir).clear()?;
         store::create_dir(&dir.join("collections"))?;
         store::create_dir(&dir.join("models"))?;
         let table = Table::open(&dir.join("table"))?;

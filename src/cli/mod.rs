@@ -30,6 +30,7 @@ mod score;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
+mod snapshot;
 mod stats;
 mod train;
 
@@ -81,6 +82,8 @@ enum Command {
     Stats(stats::Args),
     Inspect(inspect::Args),
     Check(check::Args),
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     #[cfg(feature = "server")]
     Serve(serve::Args),
 }
@@ -113,6 +116,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Eval(args) => eval::run(args, console),
         Command::Stats(args) => stats::run(args, console),
         Command::Check(args) => check::run(args, console),
+        Command::Snapshot(command) => snapshot::run(command, console),
         Command::Inspect(args) => inspect::run(args, console),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args, console),

@@ -19,7 +19,7 @@ use super::status::{refuse, status};
 use crate::database::Database;
 use crate::error::{Error, Result};
 
-/// The three services in one: a cheap handle on what they share.
+/// All services in one: a cheap handle on what they share.
 #[derive(Clone)]
 pub struct Api {
     pub database: Database,

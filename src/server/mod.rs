@@ -4,7 +4,7 @@
 //!
 //! 1. `connection`: a place among the connections, and patience with the client's greeting;
 //! 2. `call`: a place among the calls in work, and a deadline;
-//! 3. `collections`, `records`, `searches`: one method a call, each a thin async shell around
+//! 3. `collections`, `records`, `searches`, `snapshots`: one method a call, each a thin async shell around
 //!    blocking work, which `api` runs on threads of its own;
 //! 4. `convert`: messages of `proto/nearbit/v1` become the vocabulary and back;
 //! 5. `status`: errors become statuses with `google.rpc` details.
@@ -23,6 +23,7 @@ mod options;
 mod outbox;
 mod records;
 mod searches;
+mod snapshots;
 mod status;
 
 use std::io;
@@ -47,9 +48,11 @@ use tower::layer::util::{Identity, Stack};
 use self::api::Api;
 use self::call::Admission;
 pub use self::options::ServerOptions;
+use self::proto::admin_service_server::AdminServiceServer;
 use self::proto::collection_service_server::CollectionServiceServer;
 use self::proto::record_service_server::RecordServiceServer;
 use self::proto::search_service_server::SearchServiceServer;
+use self::proto::snapshot_service_server::SnapshotServiceServer;
 use crate::database::Database;
 use crate::error::{Error, Result};
 
@@ -72,11 +75,13 @@ fn descriptors() -> FileDescriptorSet {
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The names under which health is told; the empty one stands for the whole server.
-const HEALTH_NAMES: [&str; 4] = [
+const HEALTH_NAMES: [&str; 6] = [
     "",
     <CollectionServiceServer<Api> as NamedService>::NAME,
     <RecordServiceServer<Api> as NamedService>::NAME,
     <SearchServiceServer<Api> as NamedService>::NAME,
+    <SnapshotServiceServer<Api> as NamedService>::NAME,
+    <AdminServiceServer<Api> as NamedService>::NAME,
 ];
 
 /// Serves `database` to the clients of `listener` until `shutdown` completes. Then no further
@@ -238,7 +243,17 @@ async fn router(
                 .max_encoding_message_size(max),
         )
         .add_service(
-            SearchServiceServer::new(api)
+            SearchServiceServer::new(api.clone())
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
+        )
+        .add_service(
+            SnapshotServiceServer::new(api.clone())
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
+        )
+        .add_service(
+            AdminServiceServer::new(api)
                 .max_decoding_message_size(max)
                 .max_encoding_message_size(max),
         )

@@ -60,6 +60,21 @@ impl File {
         self.file.write_at(bytes, offset).map_err(Error::io("write to", &self.path))
     }
 
+    /// Gives the first `length` bytes to `each`, a piece at a time, with where it stands.
+    pub(super) fn read_pieces(
+        &self,
+        length: u64,
+        mut each: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut bytes = Vec::new();
+        for start in (0..length).step_by(PIECE) {
+            bytes.resize((length - start).min(PIECE as u64) as usize, 0);
+            self.read_at(&mut bytes, start)?;
+            each(start, &bytes)?;
+        }
+        Ok(())
+    }
+
     /// Writes once more what stands in `range`, for the next sync to find.
     pub(super) fn write_again(&self, range: std::ops::Range<u64>) -> Result<()> {
         let mut bytes = Vec::new();
@@ -82,7 +97,7 @@ impl File {
     }
 }
 
-/// Bytes that are written again at once.
+/// Bytes that are copied or written again at once.
 const PIECE: usize = 1 << 20;
 
 /// What errors call the operation after whose failure nobody knows what is durable.
@@ -228,6 +243,27 @@ impl Files {
     /// Renames; durable after the directory is synced.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.0.rename(from, to).map_err(Error::io("rename", from))
+    }
+
+    /// Gives a file that is never written again a second name, or makes a copy under that name
+    /// where it can have none. The name is durable after the directory is synced.
+    pub(super) fn link_or_copy(&self, file: &File, length: u64, to: &Path) -> Result<()> {
+        match self.0.link(file.path(), to) {
+            Ok(()) => Ok(()),
+            Err(_) => self.copy(file, length, to),
+        }
+    }
+
+    /// Copies the first `length` bytes of a file into a new one, durable but for its name.
+    pub(super) fn copy(&self, from: &File, length: u64, to: &Path) -> Result<()> {
+        let file = self.create(to)?;
+        from.read_pieces(length, |offset, piece| file.write_at(piece, offset))?;
+        file.sync()
+    }
+
+    /// Opens a file to read it.
+    pub(super) fn open_to_read(&self, path: &Path) -> Result<File> {
+        self.file("open", path, Mode::Read)
     }
 
     /// Removes a file, if it is there.

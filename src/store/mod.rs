@@ -12,8 +12,8 @@
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
-//! - What is intact of a damaged collection becomes a new one (`salvage`), and parts of a database
-//!   are replaced all at once (`replace`).
+//! - What is intact of a damaged collection becomes a new one (`salvage`), a database is copied while
+//!   it is used (`snapshot`), and parts of it are replaced all at once (`replace`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
 //! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads one of them
@@ -58,6 +58,7 @@ mod rewrite;
 mod row;
 mod salvage;
 mod segment;
+mod snapshot;
 mod table;
 mod tree;
 mod trees;
@@ -82,6 +83,7 @@ pub use hold::Hold;
 pub use inspect::{Item, inspect};
 pub use replace::{Replacement, finish_replacement};
 pub use salvage::{Salvaged, salvage};
+pub use snapshot::{Manifest as SnapshotManifest, SnapshotFile, Snapshots, link_or_copy};
 pub use table::Table;
 
 use crate::code::{Codes, Width};

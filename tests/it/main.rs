@@ -15,6 +15,8 @@ mod fuzz;
 mod house;
 #[cfg(feature = "cli")]
 mod inspect;
+#[cfg(feature = "cli")]
+mod interrupted;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod kill;
 mod mutate;
@@ -23,5 +25,7 @@ mod python;
 mod rescoring;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "cli")]
+mod snapshots;
 #[cfg(feature = "cli")]
 mod testenv;

@@ -5,6 +5,7 @@ mod collections;
 mod records;
 mod running;
 mod searches;
+mod snapshots;
 
 use std::net::{SocketAddr, TcpListener};
 

@@ -48,6 +48,10 @@ impl Medium for Disk {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path, node: Node) -> io::Result<()> {
         match node {
             Node::File => fs::remove_file(path),

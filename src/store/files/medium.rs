@@ -45,6 +45,8 @@ pub(in crate::store) trait Medium: Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Moves a file or directory; a file that has the name is replaced, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name; refused where the medium cannot, or where the name is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file or an empty directory.
     fn remove(&self, path: &Path, node: Node) -> io::Result<()>;
 }

@@ -191,6 +191,19 @@ impl Medium for Memory {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut names = self.names();
+        names.check_parent(to)?;
+        let Some(Entry::File(file)) = names.entries.get(from).cloned() else {
+            return Err(ErrorKind::NotFound.into());
+        };
+        if names.entries.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        names.entries.insert(to.to_path_buf(), Entry::File(file));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path, node: Node) -> io::Result<()> {
         let mut names = self.names();
         match (names.entries.get(path), node) {

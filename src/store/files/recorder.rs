@@ -383,6 +383,14 @@ impl Medium for Recorder {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.count("link", to, true)?;
+        self.memory.link(from, to)?;
+        let inode = self.memory.inode(from);
+        self.push(Event::Name { path: to.to_path_buf(), inode });
+        Ok(())
+    }
+
     fn remove(&self, path: &Path, node: Node) -> io::Result<()> {
         self.count("remove", path, false)?;
         self.memory.remove(path, node)?;

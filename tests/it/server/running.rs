@@ -14,8 +14,13 @@ use tonic_health::pb::health_client::HealthClient;
 use super::proto::search_stream_response::Outcome;
 use super::{TestServer, check_refused, code_record, connect, proto, random_codes};
 
-const SERVICES: [&str; 3] =
-    ["nearbit.v1.CollectionService", "nearbit.v1.RecordService", "nearbit.v1.SearchService"];
+const SERVICES: [&str; 5] = [
+    "nearbit.v1.CollectionService",
+    "nearbit.v1.RecordService",
+    "nearbit.v1.SearchService",
+    "nearbit.v1.SnapshotService",
+    "nearbit.v1.AdminService",
+];
 
 fn health_of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
