@@ -112,6 +112,7 @@ impl TestServer {
             keep_vectors: None,
             index_fields: Vec::new(),
             metric: None,
+            durability: None,
         };
         let created = self.collections().create_collection(request).await?;
         Ok(created.into_inner().collection.unwrap())
@@ -122,7 +123,11 @@ impl TestServer {
         collection: &str,
         records: Vec<proto::NewRecord>,
     ) -> Result<Vec<proto::UpsertedRecord>, Status> {
-        let request = proto::UpsertRecordsRequest { collection: collection.to_owned(), records };
+        let request = proto::UpsertRecordsRequest {
+            collection: collection.to_owned(),
+            records,
+            durability: None,
+        };
         Ok(self.records().upsert_records(request).await?.into_inner().records)
     }
 }
