@@ -198,6 +198,9 @@ impl Store {
             }
             self.checkpoint_if_due();
             self.compact_if_due();
+        } else if durability == Durability::Sync {
+            // Nothing was to be done, perhaps because of a write that is not synced yet.
+            self.shared.sync_open()?;
         }
         let mut outcomes = pending.iter().zip(&killed).map(|(pending, killed)| {
             let number = next;

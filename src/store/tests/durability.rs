@@ -73,6 +73,19 @@ fn closing_syncs_and_so_does_asking() -> Result<()> {
     Ok(())
 }
 
+/// That there is nothing to delete may be so only because of a write that is not synced.
+#[test]
+fn what_changes_nothing_is_durable_too() -> Result<()> {
+    let (mut place, recorder, store) = recorded()?;
+    store.commit(vec![put(record("a", None))], |_| ())?;
+    let delete = || vec![Operation::Delete(id("a"))];
+    store.commit_with(delete(), Durability::interval(60_000)?, |_| ())?;
+    assert_eq!(store.commit(delete(), |_| ())?, [Outcome::Missing]);
+    assert_eq!(left(&mut place, &recorder, &["a"])?, [[false]]);
+    crash(store);
+    Ok(())
+}
+
 #[test]
 fn sealing_a_segment_and_compaction_sync_first() -> Result<()> {
     let (mut place, recorder, store) = recorded()?;
