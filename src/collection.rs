@@ -34,7 +34,7 @@ use crate::filter::Field;
 use crate::index::{Index, Memory};
 use crate::input::InputKind;
 use crate::record::{NewRecord, Record, RecordId, Source};
-use crate::store::{Operation, Outcome, Store, StoreStats, Table};
+use crate::store::{Durability, Operation, Outcome, Store, StoreStats, Table};
 
 /// A collection, described.
 ///
@@ -65,6 +65,8 @@ pub struct CollectionInfo {
     pub created: u64,
     /// The fields of payloads that are indexed.
     pub index_fields: Vec<IndexedField>,
+    /// When a write is durable that does not say so itself.
+    pub durability: Durability,
 }
 
 /// A field of payloads that is indexed.
@@ -170,6 +172,8 @@ struct Inner {
     fields: Fields,
     store: Arc<Store>,
     index: Index,
+    /// When a write is durable that does not say so itself.
+    durability: Mutex<Durability>,
     /// Held while the settings that are kept are changed.
     changing: Mutex<()>,
     /// Set when the collection is deleted while handles on it are still about.
@@ -206,6 +210,7 @@ impl Collection {
         Ok(Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
+                durability: Mutex::new(settings.durability),
                 settings,
                 encoder,
                 fields: Fields::new(fields, Arc::clone(&store)),
@@ -269,6 +274,7 @@ impl Collection {
             records: self.inner.store.len(),
             created: settings.created,
             index_fields: self.inner.fields.info(),
+            durability: self.durability(),
         }
     }
 
@@ -293,7 +299,7 @@ impl Collection {
             return Ok(false);
         }
         fields.push(field.clone());
-        self.keep_fields(&fields)?;
+        self.keep_settings(&fields, self.durability())?;
         self.inner.fields.add(field);
         Ok(true)
     }
@@ -321,7 +327,7 @@ impl Collection {
         if fields.len() == before {
             return Ok(false);
         }
-        self.keep_fields(&fields)?;
+        self.keep_settings(&fields, self.durability())?;
         self.inner.fields.remove(field);
         Ok(true)
     }
@@ -331,16 +337,16 @@ impl Collection {
         self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps which fields are indexed; whoever calls holds `changing`.
-    fn keep_fields(&self, fields: &[Field]) -> Result<()> {
+    /// Keeps the settings that may change; whoever calls holds `changing`.
+    fn keep_settings(&self, fields: &[Field], durability: Durability) -> Result<()> {
         let index_fields = Settings::names(fields);
-        let settings = Settings { index_fields, ..self.inner.settings.clone() };
+        let settings = Settings { index_fields, durability, ..self.inner.settings.clone() };
         self.inner.store.set_settings(&settings.to_bytes())
     }
 
-    /// Writes a group of records: all of them or, on an error, none. When it returns they are on
-    /// disk and every search sees them. A record whose id is there already is replaced, and is
-    /// then the youngest.
+    /// Writes a group of records: all of them or, on an error, none. When it returns every search
+    /// sees them, and they are on disk where the collection's [`Durability`] is to sync. A record
+    /// whose id is there already is replaced, and is then the youngest.
     ///
     /// ```
     /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
@@ -361,6 +367,28 @@ impl Collection {
     /// A source that the encoder does not take or an id that stands twice in the group, named as
     /// `records[3].vector`; a store that refuses writes since one failed.
     pub fn upsert(&self, records: Vec<NewRecord>) -> Result<Vec<Upserted>> {
+        self.upsert_with(records, self.durability())
+    }
+
+    /// The same, durable when `durability` says, whatever the collection has.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{Durability, NewRecord};
+    ///
+    /// let soon = Durability::interval(100)?; // lost only where the power fails within 100 ms
+    /// notes.upsert_with(vec![NewRecord::text("a grain of sand")], soon)?;
+    /// notes.sync()?; // or none at all
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`].
+    pub fn upsert_with(
+        &self,
+        records: Vec<NewRecord>,
+        durability: Durability,
+    ) -> Result<Vec<Upserted>> {
         self.check_alive()?;
         let records: Vec<(RecordId, NewRecord)> = records
             .into_iter()
@@ -374,7 +402,7 @@ impl Collection {
             .zip(codes)
             .map(|((id, record), code)| self.put(id, record, code))
             .collect();
-        let outcomes = self.commit(operations)?;
+        let outcomes = self.commit(operations, durability)?;
         let replaced = |outcome: &Outcome| matches!(outcome, Outcome::Replaced { .. });
         Ok(ids
             .into_iter()
@@ -414,9 +442,26 @@ impl Collection {
     /// # Errors
     /// A store that refuses writes since one failed.
     pub fn delete(&self, ids: &[RecordId]) -> Result<Vec<bool>> {
+        self.delete_with(ids, self.durability())
+    }
+
+    /// The same, durable when `durability` says, whatever the collection has.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::{Durability, RecordId};
+    ///
+    /// let moon = [RecordId::new("moon")?];
+    /// assert_eq!(notes.delete_with(&moon, Durability::interval(100)?)?, [true]);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Collection::delete`].
+    pub fn delete_with(&self, ids: &[RecordId], durability: Durability) -> Result<Vec<bool>> {
         self.check_alive()?;
         let operations = ids.iter().cloned().map(Operation::Delete).collect();
-        let outcomes = self.commit(operations)?;
+        let outcomes = self.commit(operations, durability)?;
         Ok(outcomes.iter().map(|outcome| !matches!(outcome, Outcome::Missing)).collect())
     }
 
@@ -591,11 +636,11 @@ impl Collection {
         Operation::Put { record, vectors: settings.keep_vectors.precision() }
     }
 
-    /// Makes a group durable, then visible.
-    fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
+    /// Gives a group to the store, then makes it visible.
+    fn commit(&self, operations: Vec<Operation>, durability: Durability) -> Result<Vec<Outcome>> {
         let Inner { index, fields, store, .. } = &*self.inner;
         let contents = fields.contents(&operations);
-        let outcomes = store.commit(operations, |committed| {
+        let outcomes = store.commit_with(operations, durability, |committed| {
             index.apply(&committed.added.numbers, &committed.added.codes, &committed.removed);
         })?;
         fields.apply(contents, &outcomes);

@@ -106,3 +106,4 @@ pub use index::Plan;
 pub use input::{Features, Image, Images, InputKind, Inputs, Matrix, Sparse};
 pub use record::{NewRecord, Payload, Record, RecordId, Source};
 pub use search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, RescoreBy, Search, SearchStats};
+pub use store::Durability;

@@ -6,15 +6,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use nearbit::filter::Field;
 use nearbit::model::Model;
 use nearbit::{
-    CollectionInfo, CollectionSettings, Database, EncoderSpec, Error, InputKind, KeepVectors,
-    Metric, Width,
+    CollectionInfo, CollectionSettings, Database, Durability, EncoderSpec, Error, InputKind,
+    KeepVectors, Metric, Width,
 };
 use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::output::{Fields, Table};
-use super::place::{DataDir, find, width};
+use super::place::{DataDir, durability, find, width};
 
 /// Make, list, show and delete collections
 #[derive(Subcommand)]
@@ -23,6 +23,7 @@ pub enum Command {
     List(List),
     Show(Show),
     IndexField(IndexField),
+    Durability(SetDurability),
     Delete(Delete),
 }
 
@@ -70,6 +71,28 @@ pub struct Create {
     /// for several
     #[arg(long = "index-field", value_name = "FIELD", value_parser = field)]
     index_fields: Vec<Field>,
+    /// When a write is durable: before it is acknowledged, or at most so many milliseconds later
+    #[arg(long, default_value = "sync", value_name = "sync|interval:MS", value_parser = durability)]
+    durability: Durability,
+}
+
+/// Change when a write is durable: before it is acknowledged, or a little later
+///
+/// With interval:MS a write is acknowledged when the operating system has it, and synced at most so
+/// many milliseconds later: a killed process loses nothing, a power cut no more than that.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nearbit collection durability news interval:200 --data-dir db
+  nearbit collection durability news sync --data-dir db")]
+pub struct SetDurability {
+    /// The collection
+    name: String,
+    /// sync, or interval:MS of 1 to 60000 milliseconds
+    #[arg(value_name = "sync|interval:MS", value_parser = durability)]
+    durability: Durability,
+    #[command(flatten)]
+    dir: DataDir,
 }
 
 /// Index a field of payloads, or drop its index
@@ -177,6 +200,13 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::IndexField(args) => index_field(&args, console),
+        Command::Durability(args) => {
+            let database = args.dir.open()?;
+            let collection = find(&database, &args.name)?;
+            collection.set_durability(args.durability)?;
+            console.result(&describe(&collection.info()))?;
+            Ok(Exit::Done)
+        }
         Command::Delete(args) => delete(&args, console),
     }
 }
@@ -200,6 +230,7 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
         keep_vectors: args.keep_vectors.into(),
         metric: args.metric.into(),
         index_fields: args.index_fields,
+        durability: args.durability,
         ..CollectionSettings::new(encoder)
     };
     let collection = database.create_collection(&args.name, &settings)?;
@@ -311,5 +342,6 @@ fn describe(info: &CollectionInfo) -> Fields {
         ("metric", json!(metric)),
         ("created", json!(info.created)),
         ("index_fields", json!(index_fields)),
+        ("durability", json!(info.durability)),
     ])
 }

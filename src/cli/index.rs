@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nearbit::formats::{BitOrder, Origin, Place, ReadOptions, Row, SourceKind, open};
-use nearbit::{Collection, Error, InputKind, NewRecord, RecordId, Source, Width};
+use nearbit::{Collection, Durability, Error, InputKind, NewRecord, RecordId, Source, Width};
 use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::{Labels, Order, Reading};
 use super::output::Fields;
-use super::place::{InCollection, source_kind, width};
+use super::place::{InCollection, durability, source_kind, width};
 use super::progress;
 
 /// A group is written and synced together once it has so many records, or so many bytes.
@@ -48,6 +48,10 @@ pub struct Args {
     /// Pass over rows whose id is stored already, to go on after an interruption
     #[arg(long)]
     resume: bool,
+    /// When a group is durable, whatever the collection has: before the next one is written, or at
+    /// most so many milliseconds later; at the end all is synced
+    #[arg(long, value_name = "sync|interval:MS", value_parser = durability)]
+    durability: Option<Durability>,
     /// Bits of a code in the file, to be checked against the collection's
     #[arg(long, value_parser = width)]
     bits: Option<Width>,
@@ -70,6 +74,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let source = wanted(&args, &collection, input)?;
     let mut indexing = Indexing {
         collection: &collection,
+        durability: args.durability.unwrap_or(collection.info().durability),
         dry_run: args.dry_run,
         resume: args.resume,
         rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
@@ -98,6 +103,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         None => 0,
     };
     if !args.dry_run {
+        collection.sync()?;
         collection.checkpoint()?;
     }
     let counts = indexing.counts;
@@ -149,6 +155,7 @@ fn wanted(
 /// Reads rows, checks them, writes them in groups.
 struct Indexing<'a> {
     collection: &'a Collection,
+    durability: Durability,
     dry_run: bool,
     resume: bool,
     rejects: Option<Rejects>,
@@ -249,7 +256,10 @@ impl Indexing<'_> {
             self.counts.written += records.len() as u64;
             return Ok(());
         }
-        let upserted = self.collection.upsert(records).map_err(|e| relocated(e, &places))?;
+        let upserted = self
+            .collection
+            .upsert_with(records, self.durability)
+            .map_err(|e| relocated(e, &places))?;
         self.counts.written += upserted.len() as u64;
         self.counts.replaced += upserted.iter().filter(|record| record.replaced).count() as u64;
         Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nearbit::formats::{SourceKind, nearest_name};
-use nearbit::{Collection, Database, Error, InputKind, Width};
+use nearbit::{Collection, Database, Durability, Error, InputKind, Width};
 
 use super::exit::Failure;
 
@@ -80,6 +80,14 @@ pub fn source_kind(input: InputKind) -> Option<SourceKind> {
 pub fn width(text: &str) -> Result<Width, String> {
     let bits = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     Width::new(bits).map_err(|_| format!("expected 1 to {}", Width::MAX))
+}
+
+/// When a write is durable, for clap.
+pub fn durability(text: &str) -> Result<Durability, String> {
+    text.parse().map_err(|error| match error {
+        Error::Invalid { message, .. } => message,
+        other => other.to_string(),
+    })
 }
 
 /// An error where `path` cannot become a file: before hours of work, not after.

@@ -10,9 +10,10 @@ use crate::code::Width;
 use crate::encoder::{EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
 use crate::filter::Field;
-use crate::store::Precision;
+use crate::store::{Durability, Precision};
 
-/// What a new collection is to be like. Only the indexed fields can be changed later.
+/// What a new collection is to be like. Only the indexed fields and the durability can be changed
+/// later.
 ///
 /// ```
 /// use nearbit::{CollectionSettings, EncoderSpec, KeepVectors, Width};
@@ -34,10 +35,13 @@ pub struct CollectionSettings {
     pub metric: Metric,
     /// The fields of payloads that are indexed, so that filters on them read no payload.
     pub index_fields: Vec<Field>,
+    /// When a write is durable that does not say so itself.
+    pub durability: Durability,
 }
 
 impl CollectionSettings {
-    /// Settings with an encoder; texts are kept, vectors are not, no field is indexed.
+    /// Settings with an encoder; texts are kept, vectors are not, no field is indexed, every write
+    /// is synced before it is acknowledged.
     ///
     /// ```
     /// use nearbit::{CollectionSettings, EncoderSpec, InputKind, Width};
@@ -57,6 +61,7 @@ impl CollectionSettings {
             keep_vectors: KeepVectors::None,
             metric: Metric::Cosine,
             index_fields: Vec::new(),
+            durability: Durability::Sync,
         }
     }
 }
@@ -140,6 +145,9 @@ pub(crate) struct Settings {
     /// The names of each indexed field; collections of version 0.1.0 have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) index_fields: Vec<Vec<String>>,
+    /// Collections of version 0.1.0 have none: they sync.
+    #[serde(default)]
+    pub(crate) durability: Durability,
 }
 
 impl Settings {
@@ -152,6 +160,7 @@ impl Settings {
             created: now.as_secs(),
             metric: settings.metric,
             index_fields: Self::names(&settings.index_fields),
+            durability: settings.durability,
         }
     }
 

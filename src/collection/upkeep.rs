@@ -1,8 +1,11 @@
-//! Upkeep: room that is given back, and the format that a collection is written in.
+//! Upkeep: room that is given back, when writes are durable, and the format that a collection is
+//! written in.
+
+use std::sync::PoisonError;
 
 use super::Collection;
 use crate::error::Result;
-use crate::store::Compaction;
+use crate::store::{Compaction, Durability};
 
 impl Collection {
     /// Gives back the room on disk of records that were replaced or deleted. That goes on by itself
@@ -32,6 +35,49 @@ impl Collection {
     pub(crate) fn compact_while(&self, go_on: impl Fn() -> Result<()>) -> Result<Compaction> {
         self.check_alive()?;
         self.inner.store.compact(go_on)
+    }
+
+    /// When a write is durable that does not say so itself.
+    pub(super) fn durability(&self) -> Durability {
+        // A value that is whole even after a panic.
+        *self.inner.durability.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes when a write is durable that does not say so itself.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// use nearbit::Durability;
+    ///
+    /// notes.set_durability(Durability::interval(100)?)?;
+    /// assert_eq!(notes.info().durability.to_string(), "interval:100");
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A disk that does not answer.
+    pub fn set_durability(&self, durability: Durability) -> Result<()> {
+        let _one_at_a_time = self.check_alive().map(|()| self.changing())?;
+        self.keep_settings(&self.inner.fields.names(), durability)?;
+        *self.inner.durability.lock().unwrap_or_else(PoisonError::into_inner) = durability;
+        if durability == Durability::Sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes all that was acknowledged durable.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// notes.sync()?;
+    /// assert_eq!(notes.sizes().store.unsynced_bytes, 0);
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A sync that fails, now or earlier: then what was acknowledged since the last one may be lost
+    /// in a power cut, and writes are refused.
+    pub fn sync(&self) -> Result<()> {
+        self.check_alive()?;
+        self.inner.store.sync()
     }
 
     /// Goes over to the newest format.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::Message;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Code, Request, Response, Status};
 
 use super::ServerOptions;
 use super::call::Call;
-use super::status::{refuse, status};
+use super::status::{TOO_MANY_WRITES, refuse, status};
 use crate::database::Database;
 use crate::error::{Error, Result};
 
@@ -28,6 +28,8 @@ pub struct Api {
     pub stopping: watch::Receiver<bool>,
     /// Turns to search: searches keep cores busy, and more of them than cores only wait longer.
     turns: Arc<Semaphore>,
+    /// Bytes that writes may still have; given back when one is written.
+    write_room: Arc<Semaphore>,
 }
 
 impl Api {
@@ -37,7 +39,32 @@ impl Api {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(options.max_searches));
-        Self { database, options, stopping, turns }
+        let write_room = Arc::new(Semaphore::new(options.max_write_bytes));
+        Self { database, options, stopping, turns, write_room }
+    }
+
+    /// Room for a request that writes, to be held until it is written.
+    pub fn write_room(&self, request: &impl Message) -> Result<OwnedSemaphorePermit, Status> {
+        let room = Arc::clone(&self.write_room).try_acquire_many_owned(bytes(request));
+        room.map_err(|_| {
+            refuse(
+                Code::ResourceExhausted,
+                TOO_MANY_WRITES,
+                format!(
+                    "the writes that wait hold {} bytes, which is the limit; try again in a moment",
+                    self.options.max_write_bytes
+                ),
+            )
+        })
+    }
+
+    /// The same for a message of a stream, which can wait.
+    pub async fn write_room_in_turn(
+        &self,
+        message: &impl Message,
+    ) -> Result<OwnedSemaphorePermit, Status> {
+        let room = Arc::clone(&self.write_room).acquire_many_owned(bytes(message));
+        room.await.map_err(|_| failed())
     }
 
     /// Runs `work` on a thread that may block. What has begun is carried through even where the
@@ -98,6 +125,11 @@ impl Api {
             ),
         ))
     }
+}
+
+/// The bytes of a message; of no message they are more than the room for writes.
+fn bytes(message: &impl Message) -> u32 {
+    message.encoded_len().try_into().unwrap_or(u32::MAX)
 }
 
 /// Runs `work` on this thread, unless the deadline has passed. Where it panics, only this call

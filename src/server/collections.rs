@@ -5,7 +5,8 @@ use std::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::api::{Api, open};
-use super::field::at;
+use super::convert::durability;
+use super::field::{at, required};
 use super::proto;
 use super::proto::collection_service_server::CollectionService;
 use crate::error::{Error, Result};
@@ -81,6 +82,21 @@ impl CollectionService for Api {
             let field = Field::parse(&field)?;
             let dropped = api.database.collection(&collection)?.drop_field_index(&field)?;
             Ok(proto::DropFieldIndexResponse { dropped })
+        })
+        .await
+    }
+
+    async fn set_durability(
+        &self,
+        request: Request<proto::SetDurabilityRequest>,
+    ) -> Result<Response<proto::SetDurabilityResponse>, Status> {
+        let (call, proto::SetDurabilityRequest { collection, durability: wanted }) = open(request)?;
+        let api = self.clone();
+        self.work(&call, move || {
+            let wanted =
+                required(durability(wanted)?, "durability", "one of sync and interval_ms")?;
+            api.database.collection(&collection)?.set_durability(wanted)?;
+            Ok(proto::SetDurabilityResponse {})
         })
         .await
     }

@@ -17,6 +17,7 @@ use crate::index::Plan;
 use crate::input::{Image, InputKind};
 use crate::record::{NewRecord, Payload, Record, RecordId, Source};
 use crate::search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, SearchStats};
+use crate::store::Durability;
 
 /// Candidates that diverse hits are chosen from, where a request does not say.
 const DEFAULT_CANDIDATES: usize = 100;
@@ -49,6 +50,9 @@ impl proto::CreateCollectionRequest {
         }
         if let Some(wanted) = self.metric {
             settings.metric = metric(wanted)?;
+        }
+        if let Some(wanted) = durability(self.durability)? {
+            settings.durability = wanted;
         }
         let field = |(i, name): (usize, &String)| {
             Field::parse(name).map_err(|e| at(&format!("index_fields[{i}]"), e))
@@ -114,6 +118,29 @@ fn metric(metric: i32) -> Result<Metric> {
     }
 }
 
+/// When a write is to be durable, where it says so.
+pub fn durability(message: Option<proto::Durability>) -> Result<Option<Durability>> {
+    use proto::durability::Kind;
+    let Some(proto::Durability { kind }) = message else { return Ok(None) };
+    Ok(Some(match required(kind, "durability", "one of sync and interval_ms")? {
+        Kind::Sync(proto::SyncDurability {}) => Durability::Sync,
+        Kind::IntervalMs(millis) => {
+            Durability::interval(millis).map_err(|error| at("durability.interval_ms", error))?
+        }
+    }))
+}
+
+impl From<Durability> for proto::Durability {
+    fn from(durability: Durability) -> Self {
+        use proto::durability::Kind;
+        let kind = match durability {
+            Durability::Sync => Kind::Sync(proto::SyncDurability {}),
+            Durability::Interval(interval) => Kind::IntervalMs(interval.millis()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
 impl From<&Collection> for proto::Collection {
     fn from(collection: &Collection) -> Self {
         let info = collection.info();
@@ -135,6 +162,7 @@ impl From<&Collection> for proto::Collection {
             keep_text: info.keep_text,
             keep_vectors: keep_vectors.into(),
             metric: metric.into(),
+            durability: Some(info.durability.into()),
             records: info.records,
             created: Some(Timestamp { seconds: info.created as i64, nanos: 0 }),
             index_fields: info.index_fields.into_iter().map(Into::into).collect(),

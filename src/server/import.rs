@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::ServerOptions;
+use super::convert::durability;
 use super::field::required;
 use super::proto;
 use super::status::{problem, status_with};
@@ -45,12 +46,18 @@ impl Import {
         }
     }
 
-    pub fn finish(self) -> proto::ImportRecordsResponse {
-        self.summary
+    /// Makes durable what is not yet, and sums up.
+    pub fn finish(self) -> Result<proto::ImportRecordsResponse, Status> {
+        let synced = self.collection.map_or(Ok(()), |collection| collection.sync());
+        match synced {
+            Ok(()) => Ok(self.summary),
+            Err(error) => Err(status_with(&error, [("written", self.summary.written.to_string())])),
+        }
     }
 
     fn write(&mut self, message: proto::ImportRecordsRequest) -> Result<()> {
         let collection = self.collection(&message.collection)?;
+        let durability = durability(message.durability)?;
         let (count, max) = (message.records.len(), self.options.max_records);
         if count > max {
             let message = format!("expected at most {max} in one message, got {count}");
@@ -69,7 +76,10 @@ impl Import {
         if good.is_empty() {
             return Ok(());
         }
-        let upserted = collection.upsert(good)?;
+        let upserted = match durability {
+            Some(durability) => collection.upsert_with(good, durability)?,
+            None => collection.upsert(good)?,
+        };
         self.summary.written += upserted.len() as u64;
         self.summary.replaced += upserted.iter().filter(|u| u.replaced).count() as u64;
         Ok(())

@@ -44,8 +44,12 @@ pub struct ServerOptions {
     pub connection_window_bytes: u32,
 
     /// Calls in work at once, over all connections; more are refused with UNAVAILABLE. Times
-    /// `max_message_bytes` it bounds the memory that requests hold. 256.
+    /// `max_message_bytes` it bounds the memory that requests hold while they arrive. 256.
     pub max_calls: usize,
+    /// Bytes of the requests that write, from their arrival until they are written: those of all
+    /// who wait for the disk. More are refused with RESOURCE_EXHAUSTED; an import waits for its
+    /// turn. At least `max_message_bytes`. 256 MiB.
+    pub max_write_bytes: usize,
     /// Searches that run at once; the next ones wait for their turn. The number of cores.
     pub max_searches: usize,
     /// The deadline of a call that brings none. 10 s.
@@ -100,6 +104,7 @@ impl Default for ServerOptions {
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 4 << 20,
             max_calls: 256,
+            max_write_bytes: 256 << 20,
             max_searches: std::thread::available_parallelism().map_or(1, usize::from),
             default_timeout: Duration::from_secs(10),
             max_timeout: Duration::from_secs(300),
@@ -127,6 +132,7 @@ impl ServerOptions {
     pub(super) fn bounded(self) -> Self {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         const MOST_PLACES: usize = 1 << 24;
+        const MOST_BYTES: usize = usize::MAX >> 4;
         const MOST_WINDOW_BYTES: u32 = i32::MAX as u32;
         Self {
             max_connections: self.max_connections.clamp(1, MOST_PLACES),
@@ -137,6 +143,7 @@ impl ServerOptions {
             stream_window_bytes: self.stream_window_bytes.min(MOST_WINDOW_BYTES),
             connection_window_bytes: self.connection_window_bytes.min(MOST_WINDOW_BYTES),
             max_calls: self.max_calls.clamp(1, MOST_PLACES),
+            max_write_bytes: self.max_write_bytes.max(self.max_message_bytes).min(MOST_BYTES),
             max_searches: self.max_searches.clamp(1, MOST_PLACES),
             default_timeout: self.default_timeout.min(CENTURY),
             max_timeout: self.max_timeout.min(CENTURY),

@@ -4,7 +4,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::api::{Api, check_count, open};
-use super::convert::{ids, records};
+use super::convert::{durability, ids, records};
 use super::field::required;
 use super::filter::filter;
 use super::import::Import;
@@ -25,11 +25,17 @@ impl RecordService for Api {
         request: Request<proto::UpsertRecordsRequest>,
     ) -> Result<Response<proto::UpsertRecordsResponse>, Status> {
         let (call, request) = open(request)?;
+        let room = self.write_room(&request)?;
         let api = self.clone();
         self.work(&call, move || {
+            let _room = room;
             check_count("records", request.records.len(), api.options.max_records)?;
             let collection = api.database.collection(&request.collection)?;
-            let upserted = collection.upsert(records(request.records, collection.width())?)?;
+            let records = records(request.records, collection.width())?;
+            let upserted = match durability(request.durability)? {
+                Some(durability) => collection.upsert_with(records, durability)?,
+                None => collection.upsert(records)?,
+            };
             let records = upserted.into_iter().map(Into::into).collect();
             Ok(proto::UpsertRecordsResponse { records })
         })
@@ -55,11 +61,17 @@ impl RecordService for Api {
         request: Request<proto::DeleteRecordsRequest>,
     ) -> Result<Response<proto::DeleteRecordsResponse>, Status> {
         let (call, request) = open(request)?;
+        let room = self.write_room(&request)?;
         let api = self.clone();
         self.work(&call, move || {
+            let _room = room;
             check_count("ids", request.ids.len(), api.options.max_records)?;
             let collection = api.database.collection(&request.collection)?;
-            let deleted = collection.delete(&ids(request.ids)?)?;
+            let ids = ids(request.ids)?;
+            let deleted = match durability(request.durability)? {
+                Some(durability) => collection.delete_with(&ids, durability)?,
+                None => collection.delete(&ids)?,
+            };
             Ok(proto::DeleteRecordsResponse { deleted })
         })
         .await
@@ -79,10 +91,16 @@ impl RecordService for Api {
                 Err(_) => return Err(self.idle()),
             };
             let Some(message) = message else { break };
-            let added = self.run(&call, move || import.add(message)).await?;
+            let room = self.write_room_in_turn(&message).await?;
+            let add = move || {
+                let _room = room;
+                import.add(message)
+            };
+            let added = self.run(&call, add).await?;
             import = added?;
         }
-        Ok(Response::new(import.finish()))
+        let summary = self.run(&call, move || import.finish()).await??;
+        Ok(Response::new(summary))
     }
 
     async fn list_records(

@@ -14,6 +14,9 @@ use crate::error::Error;
 /// The domain of every reason, as in `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "nearbit";
 
+/// The reason of a refusal for want of room for writes, which passes.
+pub const TOO_MANY_WRITES: &str = "TOO_MANY_WRITES";
+
 /// How long a client should wait before it tries again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -152,7 +155,7 @@ fn log(error: &Error) {
 /// A refusal for which the table has no [`Error`]: of the transport, or of a limit.
 pub fn refuse(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
-    if code == Code::Unavailable {
+    if code == Code::Unavailable || reason == TOO_MANY_WRITES {
         details.set_retry_info(Some(RETRY_DELAY));
     }
     Status::with_error_details(code, message, details)

@@ -116,15 +116,20 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.syncer.stop();
         self.join_background();
         if self.shared.check_poison().is_err() {
             // The disk failed: leave it as it is.
             return;
         }
+        if let Err(error) = self.sync() {
+            tracing::error!(%error, "the last sync failed: what was not synced may be lost");
+            return;
+        }
         let noted = lock_mutex(&self.shared.manifest).segments.last().copied();
         let state = self.shared.state();
         let merged = state.reach == state.segments.next();
-        let done = merged && noted == Some(state.segments.open().known());
+        let done = merged && noted == Some(state.segments.open().known);
         drop(state);
         if !done && let Err(error) = self.checkpoint() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
@@ -206,7 +211,7 @@ impl Shared {
     /// pass for a torn tail.
     fn note_length(&self) -> Result<()> {
         let mut manifest = lock_mutex(&self.manifest);
-        let known = self.state().segments.open().known();
+        let known = self.state().segments.open().known;
         if manifest.segments.last() == Some(&known) {
             return Ok(());
         }

@@ -4,12 +4,19 @@
 //! looks the ids up, writes one group, syncs it, makes it visible, publishes it, and wakes the
 //! others. Meanwhile the next round gathers. So under load a sync serves many writers, and a writer
 //! alone waits for nobody.
+//!
+//! Memory: a writer that waits holds its own group, ready to be written, instead of the operations
+//! that it came with, at most [`Limits::group_bytes`](super::Limits); beside those there is one
+//! buffer for the group that is being written, of the same size. What is written stays in memory
+//! until a checkpoint took it over; writers wait for one that lags behind (`checkpoint`). So who
+//! bounds the writers bounds the memory; the server does it by `max_write_bytes`.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::PoisonError;
 
+use super::durability::Durability;
 use super::format::{GROUP_HEADER_BYTES, Kind, write_put};
 use super::segment::Place;
 use super::table::Broken;
@@ -33,6 +40,7 @@ pub(super) struct Queue {
 /// The operations of one caller, ready to be written.
 #[derive(Debug)]
 struct Batch {
+    durability: Durability,
     items: Vec<Item>,
     bodies: Vec<u8>,
 }
@@ -97,10 +105,24 @@ impl Store {
         operations: Vec<Operation>,
         publish: impl Fn(&Committed),
     ) -> Result<Vec<Outcome>> {
+        self.commit_with(operations, Durability::Sync, publish)
+    }
+
+    /// The same, durable when `durability` says. Callers that are served together have the earliest
+    /// durability of all of them.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_with(
+        &self,
+        operations: Vec<Operation>,
+        durability: Durability,
+        publish: impl Fn(&Committed),
+    ) -> Result<Vec<Outcome>> {
         if operations.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = self.prepare(operations)?;
+        let batch = self.prepare(operations, durability)?;
         let mut queue = lock_mutex(&self.queue);
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
@@ -124,7 +146,7 @@ impl Store {
     }
 
     /// Checks the operations and makes of them what can be made before the numbers are known.
-    fn prepare(&self, operations: Vec<Operation>) -> Result<Batch> {
+    fn prepare(&self, operations: Vec<Operation>, durability: Durability) -> Result<Batch> {
         let Shared { width, hasher, limits, .. } = &*self.shared;
         let mut bodies = Vec::new();
         let mut items = Vec::with_capacity(operations.len());
@@ -148,7 +170,7 @@ impl Store {
             let hash = hasher.hash(id.as_str().as_bytes());
             items.push(Item { kind, parts, hash, body: start..bodies.len(), code });
         }
-        let batch = Batch { items, bodies };
+        let batch = Batch { durability, items, bodies };
         if batch.bytes() > limits.group_bytes {
             let (most, got) = (limits.group_bytes, batch.bytes());
             let message =
@@ -166,10 +188,19 @@ impl Store {
         let pending: Vec<_> = batches.iter().flat_map(Batch::pending).collect();
         let killed = self.resolve(&pending, &mut buffer)?;
         let mut next = self.shared.state().segments.next();
-        if let Some(written) = self.shared.write(&pending, &killed, &mut buffer)? {
+        let durability = batches.iter().map(|batch| batch.durability).min().unwrap_or_default();
+        if let Some(written) = self.shared.write(&pending, &killed, durability, &mut buffer)? {
             publish(&self.shared.show(&pending, &killed, &written));
+            if let Durability::Interval(interval) = durability
+                && !self.shared.sync_within(interval)
+            {
+                self.shared.sync_open()?;
+            }
             self.checkpoint_if_due();
             self.compact_if_due();
+        } else if durability == Durability::Sync {
+            // Nothing was to be done, perhaps because of a write that is not synced yet.
+            self.shared.sync_open()?;
         }
         let mut outcomes = pending.iter().zip(&killed).map(|(pending, killed)| {
             let number = next;

@@ -7,7 +7,7 @@
 //! # What may be left out
 //!
 //! - **A dead put**: one whose number a durable record replaces or deletes. The writer marks a record
-//!   as dead only after the sync of the group that says so.
+//!   as dead only after the sync of the group that says so, or that sync is done here.
 //! - **The word that record n died**, that is a delete, or in a put the number that it replaces: once
 //!   no put of n stands in any segment but those that are being left out. Then no replay can meet n,
 //!   and nothing is there to be killed. As long as one stands, the word stays: in a live put as it
@@ -250,9 +250,14 @@ impl Shared {
             let sealed = state.segments.sealed()[range.clone()].iter();
             sealed.map(|segment| (segment.to_file(), segment.dead().clone())).unzip()
         };
-        // Whoever marked a record as dead has told the index when this is held: from then on only
-        // those look for it who began before, and they hold the old segments.
-        drop(lock_mutex(&self.writer));
+        {
+            // Whoever marked a record as dead has told the index when this is held: from then on
+            // only those look for it who began before, and they hold the old segments.
+            let _writer = lock_mutex(&self.writer);
+            self.check_poison()?;
+            // And what marked it is durable.
+            self.sync_open()?;
+        }
         let number = self.give_number_away()?;
         let copied = self.copy(number, &victims, &dead, go_on);
         let replaced = copied.and_then(|new| {
@@ -328,10 +333,10 @@ impl Shared {
         debug_assert!(
             victims.iter().zip(&shorter.segments[range.clone()]).all(|(v, k)| v.known == *k)
         );
-        shorter.segments.splice(range.clone(), new.as_ref().map(Segment::known));
+        shorter.segments.splice(range.clone(), new.as_ref().map(|new| new.known));
         // The deaths that were relied upon can then not pass for a torn tail.
         shorter.segments.pop();
-        shorter.segments.push(self.state().segments.open().known());
+        shorter.segments.push(self.state().segments.open().known);
         self.write_manifest(&mut manifest, shorter)?;
         let gone = {
             let mut state = self.state_mut();

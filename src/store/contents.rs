@@ -124,6 +124,8 @@ pub(super) fn load(
         each(record)
     })?;
     (segment.length, segment.checksum) = (end.length, end.checksum);
+    // It is so, or the caller makes it so.
+    segment.note_synced();
     Ok(end)
 }
 
@@ -169,11 +171,10 @@ pub(super) fn read_segments(
             file.truncate(end.length)?;
         }
         if last {
-            // A process that is killed before its sync, or whose sync failed, leaves a whole group
+            // A process that is killed before its sync, or whose sync failed, leaves whole groups
             // that may be in memory only, and that the kernel may believe to be on the disk. From
-            // here on it counts: it is written again. The groups before it were synced before it
-            // was written. Likewise a cut that was not synced counts from here on.
-            file.write_again(end.last_group.max(known.length)..end.length)?;
+            // here on they count: they are written again. Likewise a cut that was not synced.
+            file.write_again(end.durable.max(known.length)..end.length)?;
             file.sync()?;
         }
         match &mut segments {
@@ -188,19 +189,22 @@ pub(super) fn read_segments(
     Ok(segments)
 }
 
-/// Reads segments that are in use again, as far as they are durable. The dead are among what it
-/// collects.
+/// Reads segments that are in use again. The dead are among what it collects.
 pub(super) fn read_again(
     files: &[SegmentFile],
     hasher: IdHasher,
     width: Width,
 ) -> Result<Contents> {
     let mut contents = Contents::new(width);
-    for SegmentFile { file, header, crc, known } in files {
+    for SegmentFile { file, header, crc, known, length } in files {
         contents.begin(header);
-        replay::replay(file, header, *crc, known, known.length, |_, _, record| {
+        let end = replay::replay(file, header, *crc, known, *length, |_, _, record| {
             contents.add(hasher, record)
         })?;
+        if end.torn > 0 {
+            let message = format!("expected groups up to byte {length}");
+            return Err(Error::damaged(file.path(), end.length, message));
+        }
     }
     Ok(contents)
 }

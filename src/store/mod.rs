@@ -4,7 +4,8 @@
 //! appends to the last file and syncs it; to open is to read the files from the start. Then:
 //!
 //! - A record is found by its number through four bytes in memory (`segment`).
-//! - Writers that wait together share one sync (`commit`).
+//! - Writers that wait together share one sync (`commit`), and who can wait for it is told before it
+//!   (`durability`).
 //! - A record is found by its id, and by a code near its own, in the **table** (`table`,
 //!   `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
@@ -41,6 +42,7 @@ mod checkpoint;
 mod commit;
 mod compact;
 mod contents;
+mod durability;
 mod files;
 mod finding;
 mod format;
@@ -76,6 +78,7 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 pub use check::{Checked, check, settings_in};
 pub use compact::Compaction;
+pub use durability::{Durability, Interval};
 pub use files::{Lock, create_dir, exists, list, lock};
 pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
@@ -164,7 +167,7 @@ impl Live {
     }
 }
 
-/// What one sync made durable, net: a record that came and went at once is in neither list.
+/// What one group changed, net: a record that came and went at once is in neither list.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Committed {
     /// New records that have a code.
@@ -195,6 +198,8 @@ pub struct StoreStats {
     pub segment_bytes: u64,
     /// The bytes of the live records in them, about.
     pub live_bytes: u64,
+    /// Bytes that were acknowledged and are not synced yet.
+    pub unsynced_bytes: u64,
     /// Segments that are damaged, so that compaction does not touch them.
     pub left_alone: Vec<LeftAlone>,
     /// The bytes of this collection's blocks in the table.
@@ -300,6 +305,7 @@ struct Shared {
     stopping: AtomicBool,
     /// The spare bytes up to which no other compaction is tried.
     patience: AtomicU64,
+    syncer: durability::Syncer,
 }
 
 /// Where everything is.
@@ -348,6 +354,10 @@ impl Store {
             segments: state.segments.iter().count() as u64,
             segment_bytes: state.segments.iter().map(|segment| segment.length).sum(),
             live_bytes: state.segments.live_bytes(),
+            unsynced_bytes: {
+                let open = state.segments.open();
+                open.length - open.known.length
+            },
             left_alone: state.segments.left_alone(),
             table_bytes: self.shared.trees.bytes(),
             table_reach: state.reach,

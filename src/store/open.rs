@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 use super::background::Background;
 use super::bloom::Bloom;
 use super::contents::{Contents, read_segments};
+use super::durability::Syncer;
 use super::files::Files;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
@@ -61,7 +62,7 @@ impl Store {
         let first = Segment::create(files, dir, header)?;
         files.sync_dir(&segments)?;
         let settings = settings.to_vec();
-        let segments = vec![first.known()];
+        let segments = vec![first.known];
         let manifest = Manifest { version, collection, width, settings, next: 2, segments };
         manifest.write(files, dir)?;
         let trees = Trees::open(table, collection, width).map_err(|broken| table.error(broken))?;
@@ -120,7 +121,7 @@ impl Store {
         let recent = contents.recent(&segments, reach);
         let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
         contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
-        let open = segments.open().known();
+        let open = segments.open().known;
         if let Some(last) = manifest.segments.last_mut()
             && *last != open
         {
@@ -159,6 +160,7 @@ impl Store {
             poison: OnceLock::new(),
             stopping: AtomicBool::new(false),
             patience: AtomicU64::new(0),
+            syncer: Syncer::default(),
         };
         Self {
             shared: Arc::new(shared),

@@ -26,8 +26,8 @@ const WINDOW: u64 = 1 << 20;
 pub(super) struct End {
     /// Bytes of whole groups, the segment header included.
     pub(super) length: u64,
-    /// Where the last of them begins.
-    pub(super) last_group: u64,
+    /// Bytes that were durable when the last of them was written.
+    pub(super) durable: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
     /// Bytes of a torn tail behind them.
@@ -69,7 +69,7 @@ pub(super) fn replay(
     let mut window = Window { file, end, start: 0, bytes: Vec::new() };
     let mut next = header.first;
     let start = SEGMENT_HEADER_BYTES as u64;
-    let mut at = End { length: start, last_group: start, checksum: crc, torn: 0 };
+    let mut at = End { length: start, durable: start, checksum: crc, torn: 0 };
     loop {
         if at.length == known.length && at.checksum != known.checksum {
             let (expected, got) = (known.checksum, at.checksum);
@@ -111,7 +111,7 @@ pub(super) fn replay(
             let flaw = format!("MANIFEST expects a group to end at byte {}", known.length);
             return damaged(at.length, flaw);
         }
-        at = End { length: start + length, last_group: at.length, checksum, torn: 0 };
+        at = End { length: start + length, durable: group.durable, checksum, torn: 0 };
     }
 }
 

@@ -41,7 +41,7 @@ impl Shared {
         let needed = |killed: u64| !range.contains(&killed) && self.state().segments.stands(killed);
         for (victim, dead) in victims.iter().zip(dead) {
             go_on()?;
-            let SegmentFile { file, header, crc, known } = victim;
+            let SegmentFile { file, header, crc, known, .. } = victim;
             let (mut place, mut failed) = (0, None);
             let replayed =
                 replay::replay(file, header, *crc, known, known.length, |_, _, record| {

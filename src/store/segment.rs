@@ -29,10 +29,12 @@ pub(super) struct Segment {
     pub(super) header: SegmentHeader,
     /// The crc of the segment header.
     pub(super) crc: u32,
-    /// Bytes that hold groups (and the header), all durable.
+    /// Bytes that hold groups (and the header).
     pub(super) length: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
+    /// How much of it is durable; all of it, unless it is open.
+    pub(super) known: Known,
     /// The numbers of its records.
     numbers: Row,
     /// Where each record begins.
@@ -78,6 +80,7 @@ impl Segment {
             crc,
             length,
             checksum: crc,
+            known: Known { segment: header.segment, length, checksum: crc },
             numbers: Row::new(header.first),
             offsets: Vec::new(),
             dead: BitVec::new(),
@@ -123,9 +126,9 @@ impl Segment {
         &self.dead
     }
 
-    /// What a MANIFEST says of it.
-    pub(super) fn known(&self) -> Known {
-        Known { segment: self.header.segment, length: self.length, checksum: self.checksum }
+    /// Notes that all of it is durable.
+    pub(super) fn note_synced(&mut self) {
+        (self.known.length, self.known.checksum) = (self.length, self.checksum);
     }
 
     /// The segment as a file, to read it again.
@@ -134,7 +137,8 @@ impl Segment {
             file: Arc::clone(&self.file),
             header: self.header,
             crc: self.crc,
-            known: self.known(),
+            known: self.known,
+            length: self.length,
         }
     }
 
@@ -341,6 +345,8 @@ pub(super) struct SegmentFile {
     pub(super) crc: u32,
     /// How much of it is durable.
     pub(super) known: Known,
+    /// How much of it there is.
+    pub(super) length: u64,
 }
 
 /// Where a record stands: it begins at `offset` and ends at `end` or before.

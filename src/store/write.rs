@@ -1,4 +1,4 @@
-//! Writes a group: to the open segment, durably, and then into memory.
+//! Writes a group: to the open segment, durably where that is asked for, and then into memory.
 //!
 //! A write that fails is cut off again. When the disk is full that is all, and the next commit may
 //! succeed without a reopening. That is safe because nothing was acknowledged or synced yet: what
@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::commit::Pending;
+use super::durability::Durability;
 use super::files::is_only_full;
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, write_group_header,
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 /// all dead records take.
 const OPEN_SHARE: u64 = 2;
 
-/// A group that is durable.
+/// A group that is in the file.
 pub(super) struct Written {
     /// Where its records begin in the file, and the bytes that each takes.
     places: Vec<(u64, u64)>,
@@ -31,6 +32,7 @@ pub(super) struct Written {
     length: u64,
     /// The crc of its header.
     checksum: u32,
+    synced: bool,
 }
 
 impl Shared {
@@ -40,6 +42,7 @@ impl Shared {
         &self,
         pending: &[Pending],
         killed: &[Option<u64>],
+        durability: Durability,
         group: &mut Vec<u8>,
     ) -> Result<Option<Written>> {
         let first = self.state().segments.next();
@@ -60,18 +63,19 @@ impl Shared {
             return Ok(None);
         }
         self.roll_before(group.len() as u64)?;
-        let (file, known, crc) = {
+        let (file, crc, start, previous, durable) = {
             let state = self.state();
             let open = state.segments.open();
-            (Arc::clone(&open.file), open.known(), open.crc)
+            let file = Arc::clone(&open.file);
+            (file, open.crc, open.length, open.checksum, open.known.length)
         };
-        let (body, start) = (&group[GROUP_HEADER_BYTES..], known.length);
+        let body = &group[GROUP_HEADER_BYTES..];
         let header = GroupHeader {
             length: body.len() as u32,
             count: places.len() as u32,
-            previous: known.checksum,
+            previous,
             first,
-            durable: start,
+            durable,
             body_crc: crc32c::crc32c(body),
         };
         let (header, checksum) = write_group_header(&header, crc);
@@ -80,13 +84,14 @@ impl Shared {
             let undone = file.truncate(start);
             return Err(if undone.is_ok() { self.judge(error) } else { self.fail(error) });
         }
-        if let Err(error) = file.sync() {
+        let synced = durability == Durability::Sync;
+        if synced && let Err(error) = file.sync() {
             // So that a later open does not find what is reported here as not done.
             let _ = file.truncate(start);
             return Err(self.fail(error));
         }
         places.iter_mut().for_each(|(offset, _)| *offset += start);
-        Ok(Some(Written { places, length: start + group.len() as u64, checksum }))
+        Ok(Some(Written { places, length: start + group.len() as u64, checksum, synced }))
     }
 
     /// Refuses writes from now on where `error` leaves in doubt what the disk holds.
@@ -115,6 +120,7 @@ impl Shared {
     /// Seals the open segment, if it holds anything, and opens the next. The caller holds the
     /// writer.
     pub(super) fn roll(&self) -> Result<()> {
+        self.sync_open()?;
         let mut manifest = lock_mutex(&self.manifest);
         let (sealed, header) = {
             let state = self.state();
@@ -123,14 +129,14 @@ impl Shared {
                 return Ok(());
             }
             let (version, segment, first) = (manifest.version, manifest.next, open.next());
-            (open.known(), SegmentHeader { version, segment, first, ..open.header })
+            (open.known, SegmentHeader { version, segment, first, ..open.header })
         };
         let files = &self.files;
         let next = Segment::create(files, &self.dir, header).map_err(|error| self.judge(error))?;
         files.sync_dir(&self.dir.join("segments")).map_err(|error| self.fail(error))?;
         let mut longer = manifest.clone();
         longer.segments.pop();
-        longer.segments.extend([sealed, next.known()]);
+        longer.segments.extend([sealed, next.known]);
         longer.next += 1;
         if let Err(error) = longer.write(files, &self.dir) {
             // Where the disk is full the old MANIFEST stands, and the old segment goes on. After
@@ -143,7 +149,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes a group visible that is durable, and tells what it changed.
+    /// Makes a group visible that was written, and tells what it changed.
     pub(super) fn show(
         &self,
         pending: &[Pending],
@@ -172,6 +178,9 @@ impl Shared {
         }
         let open = state.segments.open_mut();
         (open.length, open.checksum) = (written.length, written.checksum);
+        if written.synced {
+            open.note_synced();
+        }
         let mut removed = Vec::new();
         for (pending, killed) in written_ones() {
             if let Some(killed) = *killed {

@@ -628,3 +628,21 @@ fn compact_gives_room_back_and_says_how_much() {
     let line = env.one("search --data-dir db -c c --code 05 --radius 0");
     assert_eq!(ids(&line), ["5"]);
 }
+
+#[test]
+fn a_collection_and_an_import_say_when_writes_are_durable() {
+    let env = with_codes();
+    assert_eq!(env.one("collection show c --data-dir db")["durability"], "sync");
+    let set = env.one("collection durability c interval:250 --data-dir db");
+    assert_eq!(set["durability"], "interval:250");
+    assert_eq!(env.one("collection show c --data-dir db")["durability"], "interval:250");
+    env.ok("index codes.npy --data-dir db -c c");
+    env.ok("index codes.npy --data-dir db -c c --durability sync");
+    let made =
+        env.one("collection create d --data-dir db --bits 8 --codes --durability interval:1");
+    assert_eq!(made["durability"], "interval:1");
+    let wrong = "collection create e --data-dir db --bits 8 --durability interval:0";
+    env.fails(2, wrong, &["expected an interval of 1 to 60000 ms, got 0"]);
+    let wrong = "index codes.npy --data-dir db -c c --durability never";
+    env.fails(2, wrong, &["expected sync or interval:MILLISECONDS"]);
+}

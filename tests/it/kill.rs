@@ -148,7 +148,8 @@ async fn write(channel: Channel, writer: u64, next: &AtomicU64) {
     loop {
         let number = next.load(Ordering::Relaxed);
         let records = group(writer, number);
-        let request = proto::UpsertRecordsRequest { collection: "c".to_owned(), records };
+        let request =
+            proto::UpsertRecordsRequest { collection: "c".to_owned(), records, durability: None };
         if client.upsert_records(request).await.is_err() {
             return;
         }

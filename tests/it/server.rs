@@ -113,6 +113,7 @@ impl TestServer {
             keep_vectors: None,
             index_fields: Vec::new(),
             metric: None,
+            durability: None,
         };
         let created = self.collections().create_collection(request).await?;
         Ok(created.into_inner().collection.unwrap())
@@ -123,7 +124,11 @@ impl TestServer {
         collection: &str,
         records: Vec<proto::NewRecord>,
     ) -> Result<Vec<proto::UpsertedRecord>, Status> {
-        let request = proto::UpsertRecordsRequest { collection: collection.to_owned(), records };
+        let request = proto::UpsertRecordsRequest {
+            collection: collection.to_owned(),
+            records,
+            durability: None,
+        };
         Ok(self.records().upsert_records(request).await?.into_inner().records)
     }
 }

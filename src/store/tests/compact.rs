@@ -182,7 +182,6 @@ fn overwriting_the_same_ids_for_ever_takes_half_as_much_room_again() -> Result<(
         }
     }
     let stats = store.stats();
-    println!("at most {worst:.2} times the live bytes");
     assert_eq!(stats.records, IDS);
     assert!(worst <= 1.5, "{worst} times the live bytes: {stats:?}");
     assert!(stats.segments <= 2 * SMALL_FILES * stats.live_bytes / limits.segment_bytes + 2);

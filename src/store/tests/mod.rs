@@ -3,6 +3,7 @@
 mod compact;
 mod crash;
 mod damage;
+mod durability;
 mod failure;
 mod fault;
 mod model;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::Durability;
 use super::super::files::recorder::{Fault, Recorder, Which};
 use super::*;
 
@@ -114,6 +115,25 @@ impl Workload {
         }
     }
 
+    /// Notes that the group that was begun is done, and that a power cut may still take it, and what
+    /// came before it since the last sync.
+    fn acknowledge_unsynced(&mut self) {
+        if let Some(version) = self.versions.last_mut() {
+            version.over = usize::MAX;
+        }
+    }
+
+    /// Notes that the current state is certain.
+    fn settle(&mut self) {
+        let now = self.recorder.now();
+        let current = self.versions.iter().rposition(|version| version.over == usize::MAX);
+        for (i, version) in self.versions.iter_mut().enumerate() {
+            if Some(i) != current {
+                version.over = version.over.min(now);
+            }
+        }
+    }
+
     /// Notes what became of the group that was begun, after the store was opened again.
     pub(super) fn resolve(&mut self, store: &Store) -> Result<()> {
         let listed = store.list(None, usize::MAX)?;
@@ -122,11 +142,7 @@ impl Workload {
             self.acknowledge();
         } else {
             assert!(self.model().holds(&listed), "after a reopening: {listed:?}");
-            let now = self.recorder.now();
-            self.versions
-                .iter_mut()
-                .filter(|v| v.over == usize::MAX - 1)
-                .for_each(|v| v.over = now);
+            self.settle();
         }
         Ok(())
     }
@@ -171,6 +187,14 @@ impl Workload {
                 }
                 store.take().into_iter().for_each(crash);
                 self.recorder.set_fault(None);
+            }
+            5 | 6 => {
+                let (operations, after) = self.group();
+                self.begin(after);
+                // Longer than any test takes: so that a seed tells the same story again.
+                let later = Durability::interval(Durability::MAX_INTERVAL_MS)?;
+                open.commit_with(operations, later, |_| ())?;
+                self.acknowledge_unsynced();
             }
             _ => {
                 let (operations, after) = self.group();

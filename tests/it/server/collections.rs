@@ -30,6 +30,7 @@ async fn a_collection_is_created_described_and_deleted() {
         keep_vectors: Some(proto::KeepVectors::F16.into()),
         index_fields: vec!["label".to_owned()],
         metric: None,
+        durability: None,
     };
     let created =
         client.create_collection(request.clone()).await.unwrap().into_inner().collection.unwrap();
@@ -120,6 +121,7 @@ async fn what_is_wrong_is_refused_by_field() {
             keep_text: None,
             index_fields: Vec::new(),
             metric: None,
+            durability: None,
             keep_vectors,
         };
         let refused = server.collections().create_collection(request).await.unwrap_err();

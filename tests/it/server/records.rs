@@ -2,7 +2,9 @@
 
 use nearbit::server::ServerOptions;
 use nearbit::{Code, Width};
+use tokio::task::JoinSet;
 use tonic::Code as GrpcCode;
+use tonic_types::StatusExt as _;
 
 use super::proto::new_record::Source;
 use super::{TestServer, check_refused, code_record, proto, random_codes, text_record};
@@ -39,6 +41,7 @@ async fn records_are_written_replaced_read_and_deleted() {
     let delete = proto::DeleteRecordsRequest {
         collection: "notes".to_owned(),
         ids: ["moon", "missing"].map(str::to_owned).into(),
+        durability: None,
     };
     let deleted = server.records().delete_records(delete).await.unwrap().into_inner();
     assert_eq!(deleted.deleted, [true, false]);
@@ -97,7 +100,8 @@ async fn counts_have_limits() {
     server.upsert("notes", records(3)).await.unwrap();
     for n in [0, 4] {
         invalid(server.upsert("notes", records(n)).await.unwrap_err(), "records");
-        let delete = proto::DeleteRecordsRequest { collection: collection(), ids: ids(n) };
+        let delete =
+            proto::DeleteRecordsRequest { collection: collection(), ids: ids(n), durability: None };
         invalid(client.delete_records(delete).await.unwrap_err(), "ids");
     }
     for n in [0, 3] {
@@ -109,7 +113,11 @@ async fn counts_have_limits() {
         ids: vec!["0".to_owned(), String::new()],
     };
     invalid(client.lookup_records(lookup).await.unwrap_err(), "ids[1]");
-    let import = proto::ImportRecordsRequest { collection: collection(), records: records(4) };
+    let import = proto::ImportRecordsRequest {
+        collection: collection(),
+        records: records(4),
+        durability: None,
+    };
     let refused = client.import_records(tokio_stream::iter([import])).await.unwrap_err();
     invalid(refused, "records");
 }
@@ -128,6 +136,7 @@ async fn an_import_writes_the_good_and_names_the_bad() {
     let message = |collection: &str, records| proto::ImportRecordsRequest {
         collection: collection.to_owned(),
         records,
+        durability: None,
     };
     let stream = vec![
         message("codes", vec![good(0), bad("a"), good(1), good(0)]),
@@ -157,8 +166,13 @@ async fn an_import_that_fails_says_how_far_it_came() {
     let server = TestServer::start().await;
     server.codes("codes", 16).await;
     let records: Vec<_> = random_codes(16, 5, 2).iter().map(|c| code_record("", c)).collect();
-    let first = proto::ImportRecordsRequest { collection: "codes".to_owned(), records };
-    let other = proto::ImportRecordsRequest { collection: "other".to_owned(), records: vec![] };
+    let first =
+        proto::ImportRecordsRequest { collection: "codes".to_owned(), records, durability: None };
+    let other = proto::ImportRecordsRequest {
+        collection: "other".to_owned(),
+        records: vec![],
+        durability: None,
+    };
     let stream = tokio_stream::iter([first, other]);
     let refused = server.records().import_records(stream).await.unwrap_err();
     check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", "collection");
@@ -264,8 +278,120 @@ async fn messages_that_are_too_large_are_refused_both_ways() {
     let message = proto::ImportRecordsRequest {
         collection: "notes".to_owned(),
         records: vec![record(2), record(3)],
+        durability: None,
     };
     let stream = tokio_stream::iter([message]);
     let refused = server.records().import_records(stream).await.unwrap_err();
     check_refused(&refused, GrpcCode::ResourceExhausted, "MESSAGE_TOO_LARGE", "");
+}
+
+#[tokio::test]
+async fn writes_say_when_they_are_durable() {
+    let server = TestServer::start().await;
+    server.codes("codes", 8).await;
+    let durable = |kind| Some(proto::Durability { kind: Some(kind) });
+    let interval = |ms| durable(proto::durability::Kind::IntervalMs(ms));
+    let write = |id: &str, durability| proto::UpsertRecordsRequest {
+        collection: "codes".to_owned(),
+        records: vec![proto::NewRecord {
+            id: id.to_owned(),
+            source: Some(Source::Code(vec![1])),
+            ..Default::default()
+        }],
+        durability,
+    };
+    let collection = server.database.collection("codes").unwrap();
+    let unsynced = || collection.sizes().store.unsynced_bytes;
+    let mut records = server.records();
+    records.upsert_records(write("a", interval(60_000))).await.unwrap();
+    assert!(unsynced() > 0);
+    let sync = durable(proto::durability::Kind::Sync(proto::SyncDurability {}));
+    records.upsert_records(write("b", sync)).await.unwrap();
+    assert_eq!(unsynced(), 0);
+    for (wrong, field) in [
+        (interval(0), "durability.interval_ms"),
+        (interval(60_001), "durability.interval_ms"),
+        (Some(proto::Durability { kind: None }), "durability"),
+    ] {
+        let refused = records.upsert_records(write("c", wrong)).await.unwrap_err();
+        check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", field);
+    }
+    // Or the collection says it for those that do not.
+    let set =
+        |durability| proto::SetDurabilityRequest { collection: "codes".to_owned(), durability };
+    server.collections().set_durability(set(interval(60_000))).await.unwrap();
+    let get = proto::GetCollectionRequest { name: "codes".to_owned() };
+    let got = server.collections().get_collection(get).await.unwrap().into_inner();
+    assert_eq!(got.collection.unwrap().durability, interval(60_000));
+    records.upsert_records(write("d", None)).await.unwrap();
+    assert!(unsynced() > 0);
+    // What an import wrote is durable when its summary comes.
+    let message = proto::ImportRecordsRequest {
+        collection: "codes".to_owned(),
+        records: write("e", None).records,
+        durability: interval(60_000),
+    };
+    records.import_records(tokio_stream::iter([message])).await.unwrap();
+    assert_eq!(unsynced(), 0);
+    server.collections().set_durability(set(sync)).await.unwrap();
+    let refused = server.collections().set_durability(set(None)).await.unwrap_err();
+    check_refused(&refused, GrpcCode::InvalidArgument, "INVALID_FIELD", "durability");
+}
+
+/// However many write at once, what they hold is bounded: who does not fit is told to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_find_no_room_are_refused_and_imports_wait() {
+    let limit = 4096;
+    let server = TestServer::with(ServerOptions {
+        max_message_bytes: limit,
+        max_write_bytes: limit,
+        ..ServerOptions::default()
+    })
+    .await;
+    server.codes("codes", 8).await;
+    let records = |writer: usize| -> Vec<proto::NewRecord> {
+        vec![proto::NewRecord {
+            id: writer.to_string(),
+            source: Some(Source::Code(vec![1])),
+            payload_json: format!("{{\"filler\": \"{}\"}}", "x".repeat(limit / 2)),
+        }]
+    };
+    // While somebody holds the room there is none for two.
+    let mut writers = JoinSet::new();
+    for writer in 0..40 {
+        let (mut client, records) = (server.records(), records(writer));
+        writers.spawn(async move {
+            let mut refusals = 0;
+            loop {
+                let request = proto::UpsertRecordsRequest {
+                    collection: "codes".to_owned(),
+                    records: records.clone(),
+                    durability: None,
+                };
+                let Err(refused) = client.upsert_records(request).await else { return refusals };
+                let code = GrpcCode::ResourceExhausted;
+                check_refused(&refused, code, "TOO_MANY_WRITES", "");
+                assert!(refused.get_error_details().retry_info().is_some());
+                refusals += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        });
+    }
+    for first in [1000, 2000] {
+        let message = |i| proto::ImportRecordsRequest {
+            collection: "codes".to_owned(),
+            records: records(i),
+            durability: None,
+        };
+        let stream: Vec<_> = (first..first + 20).map(message).collect();
+        let mut client = server.records();
+        writers.spawn(async move {
+            let done = client.import_records(tokio_stream::iter(stream)).await.unwrap();
+            assert_eq!(done.into_inner().written, 20);
+            0
+        });
+    }
+    let refusals: usize = writers.join_all().await.into_iter().sum();
+    assert!(refusals > 0, "nobody was refused");
+    assert_eq!(server.database.collection("codes").unwrap().info().records, 80);
 }

@@ -115,6 +115,7 @@ async fn stopping_finishes_an_import_in_flight() {
     let message = |seed| proto::ImportRecordsRequest {
         collection: "codes".to_owned(),
         records: random_codes(16, 10, seed).iter().map(|code| code_record("", code)).collect(),
+        durability: None,
     };
     let mut health = HealthClient::new(server.channel.clone());
     let mut watch = health.watch(health_of(SERVICES[1])).await.unwrap().into_inner();

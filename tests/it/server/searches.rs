@@ -179,7 +179,11 @@ async fn searches_see_whole_groups_while_records_are_replaced() {
             let codes = random_codes(BITS as usize, 500, 100 + seed);
             let records = codes.iter().enumerate().map(|(i, c)| code_record(&i.to_string(), c));
             let collection = "codes".to_owned();
-            let request = proto::UpsertRecordsRequest { collection, records: records.collect() };
+            let request = proto::UpsertRecordsRequest {
+                collection,
+                records: records.collect(),
+                durability: None,
+            };
             writer.upsert_records(request).await.unwrap();
         }
     });
