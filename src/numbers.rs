@@ -65,7 +65,17 @@ impl Numbers {
 
     /// The numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.iter()
+        self.0.bitmaps().flat_map(|(high, low)| {
+            // Many at a time take half as long as one by one.
+            let (mut low, mut some, mut next, mut end) = (low.iter(), [0; 256], 0, 0);
+            std::iter::from_fn(move || {
+                if next == end {
+                    (next, end) = (0, low.next_many(&mut some).len());
+                }
+                next += 1;
+                (next <= end).then(|| u64::from(high) << 32 | u64::from(some[next - 1]))
+            })
+        })
     }
 }
 
