@@ -120,3 +120,17 @@ impl fmt::Debug for Numbers {
         write!(f, "Numbers({} of them)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_numbers_come_back_in_order_however_many_and_high() {
+        let numbers = (0..70_000).chain((0..300).map(|i| 3 * i + (7 << 32)));
+        let numbers: Vec<u64> = numbers.chain([u64::MAX]).collect();
+        let set: Numbers = numbers.iter().copied().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), numbers);
+        assert_eq!(Numbers::new().iter().count(), 0);
+    }
+}
