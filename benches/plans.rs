@@ -10,16 +10,15 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::Spread;
+use common::{Spread, Times};
 use nearbit::index::{Index, Kernel, Plan, Query, Span};
 use nearbit::numbers::Numbers;
 use nearbit::{Code, Codes};
 
 const ROWS: usize = 1_000_000;
 const QUERIES: usize = 500;
-const REPEATS: usize = 5;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -76,38 +75,4 @@ fn plain_scan(codes: &Codes, code: &Code) -> usize {
     let mut found = Vec::new();
     Kernel::detect().within(codes.as_words(), code.words(), &[span], 0, &mut found);
     found.len()
-}
-
-/// The best time of each query, sorted, in microseconds.
-struct Times(Vec<f64>);
-
-impl Times {
-    fn of(queries: &[Code], search: impl Fn(&Code) -> usize) -> Self {
-        let mut best = vec![Duration::MAX; queries.len()];
-        for _ in 0..REPEATS {
-            for (best, code) in best.iter_mut().zip(queries) {
-                let begun = Instant::now();
-                std::hint::black_box(search(code));
-                *best = begun.elapsed().min(*best);
-            }
-        }
-        let mut times: Vec<f64> = best.iter().map(|time| time.as_secs_f64() * 1e6).collect();
-        times.sort_by(f64::total_cmp);
-        Self(times)
-    }
-
-    fn at(&self, percent: usize) -> f64 {
-        self.0[(self.0.len() - 1) * percent / 100]
-    }
-
-    fn beside(&self, plain: &Self) -> String {
-        let ratio = |percent| self.at(percent) / plain.at(percent);
-        format!("of the plain scan {:.2} and {:.2}", ratio(50), ratio(99))
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "p50 {:7.1} us  p99 {:7.1} us", self.at(50), self.at(99))
-    }
 }

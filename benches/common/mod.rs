@@ -1,15 +1,20 @@
-//! Codes to measure with: uniform ones, and such as learned ones are, in clusters.
+//! Codes to measure with, uniform ones and such as learned ones are, in clusters; and times of
+//! searches.
 
 // No bench uses all of it.
 #![allow(dead_code)]
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use nearbit::{Code, Codes, Width};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution, LogNormal, weighted::WeightedAliasIndex};
+
+/// How often each query is timed.
+const REPEATS: usize = 5;
 
 /// Short measurements: there are many, and their medians are steady.
 pub fn quick() -> Criterion {
@@ -95,4 +100,46 @@ fn disturbed(code: &Code, share: f64, rng: &mut impl Rng) -> Code {
 
 fn push(codes: &mut Codes, code: Code) {
     codes.push(&code).expect("a code of the same width");
+}
+
+/// The percentile of sorted times.
+pub fn percentile(times: &[f64], percent: usize) -> f64 {
+    times[(times.len() - 1) * percent / 100]
+}
+
+/// The best of some times of each query, sorted, in microseconds.
+pub struct Times(Vec<f64>);
+
+impl Times {
+    /// Of searches one by one.
+    pub fn of(queries: &[Code], search: impl Fn(&Code) -> usize) -> Self {
+        let mut best = vec![Duration::MAX; queries.len()];
+        for _ in 0..REPEATS {
+            for (best, code) in best.iter_mut().zip(queries) {
+                let begun = Instant::now();
+                std::hint::black_box(search(code));
+                *best = begun.elapsed().min(*best);
+            }
+        }
+        let mut times: Vec<f64> = best.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+        times.sort_by(f64::total_cmp);
+        Self(times)
+    }
+
+    /// The percentile.
+    pub fn at(&self, percent: usize) -> f64 {
+        percentile(&self.0, percent)
+    }
+
+    /// As multiples of other times: the median and the 99th percentile.
+    pub fn beside(&self, plain: &Self) -> String {
+        let ratio = |percent| self.at(percent) / plain.at(percent);
+        format!("of the plain scan {:.2} and {:.2}", ratio(50), ratio(99))
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {:7.1} us  p99 {:7.1} us", self.at(50), self.at(99))
+    }
 }

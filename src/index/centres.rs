@@ -28,6 +28,8 @@ const ROUNDS: usize = 2;
 /// The centres of codes of so many words.
 pub(super) struct Centres {
     words: usize,
+    /// How many were wanted; there are fewer where few codes differ.
+    wanted: usize,
     /// Shape (centres, words).
     codes: Vec<u64>,
 }
@@ -38,13 +40,13 @@ impl Centres {
         let wanted = wanted(rows.len() / words);
         let sample = sample(rows, words, wanted * SAMPLE);
         let leaders = leaders(kernel, words, &sample, wanted);
-        Self { words, codes: middles(kernel, words, &sample, leaders) }
+        Self { words, wanted, codes: middles(kernel, words, &sample, leaders) }
     }
 
-    /// Whether they are about as many as would be chosen for so many codes.
+    /// Whether there are any, and about as many would be wanted for so many codes.
     pub(super) fn suit(&self, count: usize) -> bool {
         let wanted = wanted(count);
-        (wanted.div_ceil(2)..=2 * wanted).contains(&self.len())
+        self.len() > 0 && (wanted.div_ceil(2)..=2 * wanted).contains(&self.wanted)
     }
 
     /// The words of a code.

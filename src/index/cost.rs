@@ -17,7 +17,7 @@ const CACHE: f64 = 24e6;
 const MEMORY: f64 = 0.24;
 
 /// To find the code of a record by its number, wait for it and compare it.
-const LIST: f64 = 12.0;
+const LIST: f64 = 10.0;
 
 /// To look a record up in a subset.
 const LOOK_UP: f64 = 40.0;

@@ -22,11 +22,13 @@
 //!   here, cost one comparison. Codes that are alike stand together, in clusters.
 //! - `centres` finds those clusters, each around a code that stands for it. By its distance from
 //!   the centres a query can tell which clusters hold nothing near.
-//! - `finder` puts a million codes into their clusters without comparing each with each centre.
+//! - `finder` puts a million codes into their clusters without comparing each with each centre, and
+//!   `entries` puts them in order there.
 //! - `search` therefore need not compare every code. It *probes* the clusters that may hold
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
-//!   anything. Once they have grown, a background task *folds* them into a new sealed part.
+//!   anything. Once they have grown, a background task *folds* them into a new sealed part: what is
+//!   sorted already is only copied.
 //! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
 //!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
@@ -39,6 +41,7 @@ mod ages;
 mod centres;
 mod cost;
 mod delta;
+mod entries;
 mod finder;
 mod kernel;
 mod nearest;

@@ -19,12 +19,11 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::ages::Ages;
 use super::centres::Centres;
-use super::finder::Finder;
-use super::kernel::{self, Found, Kernel, Span};
+use super::entries::Entries;
+use super::kernel::{self, Kernel, Span};
+use super::tombstones::Tombstones;
 use crate::code::Width;
 
 /// Marks a head that is a place in `shared`; no age has this bit.
@@ -57,15 +56,6 @@ struct Cluster {
     end: u16,
 }
 
-/// A record on its way to its bucket.
-#[derive(Clone, Copy)]
-struct Entry {
-    ring: u16,
-    index: u32,
-    /// Most codes differ in their first word, so it travels along.
-    first: u64,
-}
-
 impl Sealed {
     /// Sorts the codes into clusters and buckets, on all cores. Record `numbers[i]` has row `i` of
     /// `rows`, whose shape is (numbers, words).
@@ -77,98 +67,127 @@ impl Sealed {
         Self::arrange(width, Arc::new(centres), numbers, rows)
     }
 
-    /// The same for other records, most of which are here: around the same centres, unless they
-    /// have become too few or too many.
-    pub(super) fn rebuild(&self, numbers: &[u64], rows: &[u64]) -> Self {
-        if self.centres.suit(numbers.len()) {
-            Self::arrange(self.width, self.centres.clone(), numbers, rows)
-        } else {
-            Self::build(self.width, numbers, rows)
+    fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
+        let ages = Ages::new(numbers);
+        let entries = Entries::sort(&centres, rows);
+        let mut sealed = Self::empty(width, centres, numbers.len(), ages.end());
+        for cluster in 0..sealed.centres.len() {
+            let records = entries.cluster(cluster);
+            let age = |index: u32| ages.nth(index, numbers[index as usize]);
+            sealed.push_cluster(records.map(|(ring, code, index)| (ring, code, age(index))));
         }
+        sealed.finish(ages)
     }
 
-    fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
-        let words = width.words();
-        let places = places(&centres, rows);
-
-        let mut counts = vec![0u32; centres.len() + 1];
-        places.iter().for_each(|place| counts[place.row as usize + 1] += 1);
-        for cluster in 0..centres.len() {
-            counts[cluster + 1] += counts[cluster];
+    /// The same without the dead and with more records, younger than all: around the same centres,
+    /// so that only the new ones have to be sorted. None where the centres would be too few or too
+    /// many for so many records.
+    pub(super) fn merge(&self, dead: &Tombstones, numbers: &[u64], rows: &[u64]) -> Option<Self> {
+        let live = |&age: &u32| !dead.contains(age as usize);
+        let kept: Vec<u32> = self.by_age().map(|(age, _)| age).filter(live).collect();
+        let all: Vec<u64> =
+            kept.iter().map(|&age| self.number(age)).chain(numbers.iter().copied()).collect();
+        if !self.centres.suit(all.len()) {
+            return None;
         }
-        let mut next = counts.clone();
-        let mut entries = vec![Entry { ring: 0, index: 0, first: 0 }; numbers.len()];
-        for ((place, code), index) in places.iter().zip(rows.chunks_exact(words)).zip(0..) {
-            let at = &mut next[place.row as usize];
-            entries[*at as usize] = Entry { ring: place.distance as u16, index, first: code[0] };
-            *at += 1;
+        let ages = Ages::new(&all);
+        let mut renewed = vec![0; self.ages.end()];
+        for (place, &age) in (0..).zip(&kept) {
+            renewed[age as usize] = ages.nth(place, all[place as usize]);
         }
-        drop(places);
-        let row = |index: u32| &rows[index as usize * words..][..words];
-        sort_clusters(&mut entries, &counts, &row);
+        let younger = |index: u32| ages.nth(kept.len() as u32 + index, numbers[index as usize]);
 
-        let mut sealed = Self {
+        let entries = Entries::sort(&self.centres, rows);
+        let mut sealed = Self::empty(self.width, self.centres.clone(), all.len(), ages.end());
+        for cluster in 0..self.clusters.len() {
+            let old = self.cluster(cluster).filter(|(.., age)| live(age));
+            let mut old =
+                old.map(|(ring, code, age)| (ring, code, renewed[age as usize])).peekable();
+            let new = entries.cluster(cluster);
+            let mut new = new.map(|(ring, code, index)| (ring, code, younger(index))).peekable();
+            sealed.push_cluster(std::iter::from_fn(|| {
+                match (old.peek(), new.peek()) {
+                    (Some(old), Some(new)) if (new.0, new.1) < (old.0, old.1) => None,
+                    (Some(_), _) => old.next(),
+                    (None, _) => None,
+                }
+                .or_else(|| new.next())
+            }));
+        }
+        Some(sealed.finish(ages))
+    }
+
+    /// No cluster yet, and room for some records.
+    fn empty(width: Width, centres: Arc<Centres>, records: usize, ages: usize) -> Self {
+        Self {
             width,
             reaches: Vec::with_capacity(centres.len()),
             clusters: Vec::with_capacity(centres.len()),
             starts: Vec::new(),
-            codes: Vec::with_capacity(rows.len()),
-            heads: Vec::with_capacity(numbers.len()),
+            codes: Vec::with_capacity(records * width.words()),
+            heads: Vec::with_capacity(records),
             shared: Vec::new(),
-            rows: Vec::new(),
-            ages: Ages::new(numbers),
-            records: numbers.len(),
+            rows: vec![NOBODY; ages],
+            ages: Ages::new(&[]),
+            records,
             centres,
-        };
-        sealed.rows = vec![NOBODY; sealed.ages.end()];
-        for bounds in counts.windows(2) {
-            sealed.push_cluster(&entries[bounds[0] as usize..bounds[1] as usize], numbers, &row);
         }
-        sealed.codes.shrink_to_fit();
-        sealed.heads.shrink_to_fit();
-        sealed.shared.shrink_to_fit();
-        sealed
     }
 
-    /// Appends a cluster whose entries are sorted.
-    fn push_cluster<'a>(
-        &mut self,
-        entries: &[Entry],
-        numbers: &[u64],
-        row: &impl Fn(u32) -> &'a [u64],
-    ) {
-        let (low, high) = match (entries.first(), entries.last()) {
-            (Some(first), Some(last)) => (first.ring, last.ring + 1),
-            _ => (0, 0),
-        };
-        self.reaches.push(high.saturating_sub(1));
-        self.clusters.push(Cluster { starts: self.starts.len() as u32, low, end: high });
-        for ring in entries.chunk_by(|a, b| a.ring == b.ring) {
+    fn finish(mut self, ages: Ages) -> Self {
+        self.codes.shrink_to_fit();
+        self.heads.shrink_to_fit();
+        self.shared.shrink_to_fit();
+        Self { ages, ..self }
+    }
+
+    /// Appends a cluster: the ring, code and age of each record, in this order.
+    fn push_cluster<'a>(&mut self, records: impl Iterator<Item = (u16, &'a [u64], u32)>) {
+        let begin = self.starts.len();
+        let mut rings = None;
+        for (ring, code, age) in records {
+            let (low, _) = rings.unwrap_or((ring, ring));
+            rings = Some((low, ring + 1));
             // Rings that have no code begin where the next one does.
-            let begun = self.starts.len() - self.clusters[self.clusters.len() - 1].starts as usize;
-            let here = (ring[0].ring - low) as usize + 1;
+            let (begun, here) = (self.starts.len() - begin, (ring - low) as usize + 1);
             self.starts.extend(std::iter::repeat_n(self.heads.len() as u32, here - begun));
-            let equal = |a: &Entry, b: &Entry| a.first == b.first && row(a.index) == row(b.index);
-            for bucket in ring.chunk_by(equal) {
-                self.push_bucket(row(bucket[0].index), bucket, numbers);
+            let is_first = begun < here;
+            if is_first || !self.codes.ends_with(code) {
+                self.codes.extend_from_slice(code);
+                self.heads.push(age);
+            } else {
+                self.join(age);
             }
+            self.rows[age as usize] = self.heads.len() as u32 - 1;
         }
+        let (low, end) = rings.unwrap_or((0, 0));
         self.starts.push(self.heads.len() as u32);
+        self.reaches.push(end.saturating_sub(1));
+        self.clusters.push(Cluster { starts: begin as u32, low, end });
     }
 
-    fn push_bucket(&mut self, code: &[u64], bucket: &[Entry], numbers: &[u64]) {
-        let at = self.heads.len() as u32;
-        self.codes.extend_from_slice(code);
-        if bucket.len() > 1 {
-            self.heads.push(SHARED | self.shared.len() as u32);
-            self.shared.push(bucket.len() as u32);
+    /// Adds a record to the last bucket.
+    fn join(&mut self, age: u32) {
+        let last = self.heads.len() - 1;
+        let head = &mut self.heads[last];
+        if *head & SHARED == 0 {
+            let only = std::mem::replace(head, SHARED | self.shared.len() as u32);
+            self.shared.extend([1, only]);
         }
-        for &Entry { index, .. } in bucket {
-            let age = self.ages.nth(index, numbers[index as usize]);
-            self.rows[age as usize] = at;
-            let ages = if bucket.len() > 1 { &mut self.shared } else { &mut self.heads };
-            ages.push(age);
-        }
+        self.shared[(*head & !SHARED) as usize] += 1;
+        self.shared.push(age);
+    }
+
+    /// The records of a cluster: ring, code and age, in this order.
+    fn cluster(&self, cluster: usize) -> impl Iterator<Item = (u16, &[u64], u32)> {
+        let Cluster { starts, low, end } = self.clusters[cluster];
+        let starts = &self.starts[starts as usize..][..=(end - low) as usize];
+        let rows = (low..end).zip(starts.windows(2));
+        let rows = rows.flat_map(|(ring, rows)| (rows[0]..rows[1]).map(move |row| (ring, row)));
+        rows.flat_map(|(ring, row)| {
+            let code = self.code(row);
+            self.bucket(row).iter().map(move |&age| (ring, code, age))
+        })
     }
 
     /// The number of records, dead ones included.
@@ -266,6 +285,19 @@ impl Sealed {
         &self.codes[row as usize * self.width.words()..][..self.width.words()]
     }
 
+    /// Copies the codes of some rows side by side, which lets the memory find many at once.
+    pub(super) fn gather(&self, rows: &[u32], codes: &mut Vec<u64>) {
+        let words = self.width.words();
+        codes.resize(rows.len() * words, 0);
+        // Where the length is a constant, a code is copied without a call.
+        match words {
+            1 => gather(&self.codes, rows, 1, codes),
+            2 => gather(&self.codes, rows, 2, codes),
+            4 => gather(&self.codes, rows, 4, codes),
+            _ => gather(&self.codes, rows, words, codes),
+        }
+    }
+
     /// Each code with its bucket, in the order of the codes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u64], &[u32])> {
         let buckets = (0..).map(|row| self.bucket(row));
@@ -308,38 +340,17 @@ impl Sealed {
     }
 }
 
-/// Where each row belongs.
-fn places(centres: &Centres, rows: &[u64]) -> Vec<Found> {
-    let finder = Finder::new(Kernel::detect(), centres);
-    rows.par_chunks_exact(centres.words()).map(|row| finder.place(row)).collect()
-}
-
-/// Sorts the entries of each cluster, whose bounds are given, by ring, code and age.
-fn sort_clusters<'a>(
-    entries: &mut [Entry],
-    bounds: &[u32],
-    row: &(impl Fn(u32) -> &'a [u64] + Sync),
-) {
-    let mut rest = entries;
-    let mut clusters = Vec::with_capacity(bounds.len());
-    for bounds in bounds.windows(2) {
-        let (cluster, behind) = rest.split_at_mut((bounds[1] - bounds[0]) as usize);
-        clusters.push(cluster);
-        rest = behind;
+#[inline(always)]
+fn gather(from: &[u64], rows: &[u32], words: usize, to: &mut [u64]) {
+    for (to, &row) in to.chunks_exact_mut(words).zip(rows) {
+        to.copy_from_slice(&from[row as usize * words..][..words]);
     }
-    clusters.into_par_iter().for_each(|cluster| {
-        cluster.par_sort_unstable_by(|a, b| {
-            (a.ring, a.first)
-                .cmp(&(b.ring, b.first))
-                .then_with(|| row(a.index)[1..].cmp(&row(b.index)[1..]))
-                .then(a.index.cmp(&b.index))
-        });
-    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::code::Codes;
     use crate::index::tests::{random_codes, widths};
 
     #[test]
@@ -382,6 +393,39 @@ mod tests {
                     (0..sealed.clusters.len() as u32).map(|c| sealed.rings(c, 0, 0, u32::MAX));
                 assert_eq!(all.map(Span::len).sum::<usize>(), sealed.span().len());
             }
+        }
+    }
+
+    #[test]
+    fn merging_gives_what_sorting_all_of_it_gives() {
+        for (width, (groups, gap)) in
+            widths().into_iter().zip([(1, 1), (40, 5), (2000, 1)].into_iter().cycle())
+        {
+            let old = random_codes(width, 4000, groups, 1);
+            let new = random_codes(width, 1000, groups, 2);
+            let numbers: Vec<u64> = (0..5000).map(|i| gap * i + 5).collect();
+            let mut dead = Tombstones::default();
+            let sealed = Sealed::build(width, &numbers[..4000], old.as_words());
+            let dies = |row: &usize| row.is_multiple_of(5) || *row < 40;
+            (0..4000).filter(dies).for_each(|row| {
+                dead.insert(sealed.age(numbers[row]).unwrap() as usize);
+            });
+            let merged = sealed.merge(&dead, &numbers[4000..], new.as_words()).unwrap();
+
+            let live: Vec<usize> = (0..4000).filter(|row| !dies(row)).chain(4000..5000).collect();
+            let mut codes = Codes::new(width);
+            for &row in &live {
+                let code = if row < 4000 { old.row(row) } else { new.row(row - 4000) };
+                codes.push_words(code).unwrap();
+            }
+            let live: Vec<u64> = live.into_iter().map(|row| numbers[row]).collect();
+            let sorted = Sealed::arrange(width, sealed.centres.clone(), &live, codes.as_words());
+            assert_eq!(merged.records, sorted.records);
+            assert!(merged.codes == sorted.codes && merged.reaches == sorted.reaches, "{width}");
+            assert!(merged.heads == sorted.heads && merged.shared == sorted.shared, "{width}");
+            assert!(merged.rows == sorted.rows && merged.starts == sorted.starts, "{width}");
+            let number = |age| (merged.number(age), sorted.number(age));
+            assert!((0..merged.ages_end() as u32).map(number).all(|(a, b)| a == b));
         }
     }
 }

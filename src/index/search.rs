@@ -19,6 +19,9 @@ use crate::numbers::Numbers;
 /// Spans that are handed to the kernel at once: their codes come from the memory side by side.
 const BATCH: usize = 128;
 
+/// Records of a subset whose codes are compared at once.
+const LIST: usize = 256;
+
 /// Codes of one cluster that are worth a block of their own.
 const LONG: usize = 64;
 
@@ -212,34 +215,30 @@ impl<'a> Search<'a> {
     fn list(&mut self, only: &Numbers) {
         self.listed = true;
         let mut rows = self.sealed.rows_of(only.iter());
-        let mut listed = [0; BATCH];
-        let mut spans = [Span { start: 0, end: 0 }; BATCH];
-        loop {
-            let mut count = 0;
-            for (age, start) in rows.by_ref().take(BATCH) {
-                (listed[count], spans[count]) = (age, Span { start, end: start + 1 });
-                count += 1;
+        let (mut ages, mut places, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+        while !self.is_expired() {
+            ages.clear();
+            places.clear();
+            for (age, row) in rows.by_ref().take(LIST) {
+                ages.push(age);
+                places.push(row);
             }
-            if count == 0 {
-                break;
-            }
-            if self.is_expired() {
+            if ages.is_empty() {
+                self.radius = self.snapshot.width().bits() as u32;
                 return;
             }
-            self.compared += count as u64;
-            let (spans, radius) = (&spans[..count], self.nearest.radius());
-            self.kernel.within(self.sealed.codes(), self.query, spans, radius, &mut self.found);
-            // What was found stands in the order of the spans.
-            let mut at = 0;
+            self.sealed.gather(&places, &mut codes);
+            let (span, radius) =
+                ([Span { start: 0, end: ages.len() as u32 }], self.nearest.radius());
+            self.kernel.within(&codes, self.query, &span, radius, &mut self.found);
+            self.compared += ages.len() as u64;
             for Found { row, distance } in self.found.drain(..) {
-                at += spans[at..].iter().take_while(|span| span.start != row).count();
-                if !self.snapshot.dead.contains(listed[at] as usize) {
-                    self.nearest.push(distance, listed[at]);
+                let age = ages[row as usize];
+                if !self.snapshot.dead.contains(age as usize) {
+                    self.nearest.push(distance, age);
                 }
-                at += 1;
             }
         }
-        self.radius = self.snapshot.width().bits() as u32;
     }
 
     /// Compares every sealed code.

@@ -150,13 +150,20 @@ impl Snapshot {
 
     /// The same records, all of them sealed.
     pub(super) fn folded(&self) -> Self {
-        let mut numbers = Vec::with_capacity(self.len());
-        let mut words = Vec::with_capacity(self.len() * self.width().words());
-        for (number, code) in self.by_number() {
-            numbers.push(number);
-            words.extend_from_slice(code);
-        }
-        Self::new(self.kernel, self.sealed.rebuild(&numbers, &words))
+        let of = |records: &mut dyn Iterator<Item = (u64, &[u64])>| {
+            let (mut numbers, mut words) = (Vec::new(), Vec::new());
+            for (number, code) in records {
+                numbers.push(number);
+                words.extend_from_slice(code);
+            }
+            (numbers, words)
+        };
+        let (numbers, words) = of(&mut self.delta.live_from(0));
+        let sealed = self.sealed.merge(&self.dead, &numbers, &words).unwrap_or_else(|| {
+            let (numbers, words) = of(&mut self.by_number());
+            Sealed::build(self.width(), &numbers, &words)
+        });
+        Self::new(self.kernel, sealed)
     }
 
     /// Catches up with `now`, where `self` is `then.folded()` and `now` came from `then` by groups
