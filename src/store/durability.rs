@@ -145,7 +145,7 @@ impl Shared {
         let file = {
             let state = self.state();
             let open = state.segments.open();
-            if open.known.length == open.length {
+            if open.is_synced() {
                 return Ok(());
             }
             Arc::clone(&open.file)

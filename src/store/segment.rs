@@ -126,6 +126,11 @@ impl Segment {
         &self.dead
     }
 
+    /// Whether all of it is durable.
+    pub(super) fn is_synced(&self) -> bool {
+        self.known.length == self.length
+    }
+
     /// Notes that all of it is durable.
     pub(super) fn note_synced(&mut self) {
         (self.known.length, self.known.checksum) = (self.length, self.checksum);

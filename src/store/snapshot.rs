@@ -174,14 +174,21 @@ impl Snapshots {
 
 impl Store {
     /// Puts the collection as it is now into `dir`, a new directory, as one that can be opened; how
-    /// many records it has. Writers go on.
+    /// many records it has. Writers wait for a sync at most.
     ///
     /// # Errors
-    /// Whatever the operating system refuses.
+    /// Whatever the operating system refuses; [`Error::Unavailable`] where an earlier failure leaves
+    /// in doubt what of the collection is durable.
     pub fn copy_into(&self, dir: &Path) -> Result<u64> {
         let shared = &*self.shared;
         let files = &shared.files;
         let (manifest, segments, records) = {
+            let _writer = lock_mutex(&shared.writer);
+            if !shared.state().segments.open().is_synced() {
+                // What was acknowledged before its sync belongs to this moment too.
+                shared.check_poison()?;
+                shared.sync_open()?;
+            }
             let manifest = lock_mutex(&shared.manifest);
             let state = shared.state();
             let segments = state.segments.files();

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nearbit::database::{find_snapshot, restore, verify_snapshot};
-use nearbit::{Code, CollectionSettings, Database, EncoderSpec, Error, NewRecord, RecordId, Width};
+use nearbit::{
+    Code, CollectionSettings, Database, Durability, EncoderSpec, Error, NewRecord, RecordId, Width,
+};
 
 use super::inspect::{copy, fixture};
 
@@ -69,6 +71,26 @@ fn the_command_line_makes_lists_verifies_restores_and_deletes() {
     fs::create_dir(env.path("strange")).unwrap();
     fs::write(env.path("strange/file"), b"").unwrap();
     env.fails(1, "snapshot restore --from carried --data-dir strange", &["holds other files"]);
+}
+
+/// What is acknowledged is in a snapshot, be it synced already or not.
+#[test]
+fn it_holds_what_was_acknowledged_before_its_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path().join("db")).unwrap();
+    let width = Width::new(16).unwrap();
+    let settings = CollectionSettings {
+        durability: Durability::interval(60_000).unwrap(),
+        ..CollectionSettings::new(EncoderSpec::Codes { width })
+    };
+    let codes = database.create_collection("codes", &settings).unwrap();
+    for i in 0..10 {
+        let record = NewRecord::code(Code::zero(width)).with_id(i.to_string()).unwrap();
+        codes.upsert(vec![record]).unwrap();
+    }
+    let made = database.create_snapshot("now").unwrap();
+    assert_eq!(made.collections, [("codes".to_owned(), 10)]);
+    assert!(database.verify_snapshot("now").unwrap().is_empty());
 }
 
 /// Sealed segments of a snapshot are the same files, and a restored database shares none.
