@@ -16,8 +16,10 @@ const RING: f64 = 2.5;
 const CACHE: f64 = 24e6;
 const MEMORY: f64 = 0.24;
 
-/// To find the code of a record by its number, wait for it and compare it.
-const LIST: f64 = 10.0;
+/// To find the code of a record by its number and wait for it; and for each of its words, to carry
+/// it where the kernel compares it.
+const LIST: f64 = 7.0;
+const LIST_WORD: f64 = 1.7;
 
 /// To look a record up in a subset.
 const LOOK_UP: f64 = 40.0;
@@ -41,9 +43,9 @@ fn word(kernel: Kernel, all: usize) -> f64 {
 /// it then need not scan.
 pub(super) const VENTURE: f64 = 0.25;
 
-/// To go through a list of `records` records.
-pub(super) fn list(records: u64) -> f64 {
-    records as f64 * LIST
+/// To go through a list of `records` records, each with a code of `words` words.
+pub(super) fn list(records: u64, words: usize) -> f64 {
+    records as f64 * (LIST + words as f64 * LIST_WORD)
 }
 
 /// To look up those that turn out near while the `limit` nearest of a share of `records` records

@@ -208,7 +208,7 @@ impl<'a> Search<'a> {
         let share = only.len() as f64 / records as f64;
         let scan = cost::scan(self.kernel, self.sealed.codes().len())
             + cost::look_up(records, share.clamp(f64::MIN_POSITIVE, 1.0), self.limit);
-        cost::list(only.len()) < scan
+        cost::list(only.len(), self.query.len()) < scan
     }
 
     /// Compares the code of each sealed record of a subset.
