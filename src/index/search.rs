@@ -159,17 +159,28 @@ impl<'a> Search<'a> {
         if self.limit == 0 || self.sealed.span().is_empty() {
             return Some(if plan == Plan::Scan { Plan::Scan } else { Plan::Probe });
         }
-        if let Some(only) = self.only.filter(|only| plan != Plan::Probe && self.is_short(only)) {
+        let short = self.only.filter(|only| plan != Plan::Probe && self.is_short(only));
+        // A ball is small, however many records it is asked for: clusters are looked at first.
+        let in_ball = plan == Plan::Auto && self.nearest.radius() < self.radius_of_all();
+        if let Some(only) = short.filter(|_| !in_ball) {
             self.list(only);
             return Some(Plan::Scan);
         }
         self.home = self.sealed.centres().place(self.kernel, self.query);
         self.look_at_home();
-        if plan != Plan::Scan && self.probe(plan == Plan::Probe) {
+        let list = short.map_or(f64::INFINITY, |only| self.cost_of_list(only));
+        if plan != Plan::Scan && self.probe(plan == Plan::Probe, list) {
             return Some(Plan::Probe);
         }
         self.nearest.restart();
-        None
+        let only = short?;
+        self.list(only);
+        Some(Plan::Scan)
+    }
+
+    /// The distance that no code exceeds.
+    fn radius_of_all(&self) -> u32 {
+        self.snapshot.width().bits() as u32
     }
 
     /// Searches the recent rows, and gives what was found.
@@ -208,7 +219,11 @@ impl<'a> Search<'a> {
         let share = only.len() as f64 / records as f64;
         let scan = cost::scan(self.kernel, self.sealed.codes().len())
             + cost::look_up(records, share.clamp(f64::MIN_POSITIVE, 1.0), self.limit);
-        cost::list(only.len(), self.query.len()) < scan
+        self.cost_of_list(only) < scan
+    }
+
+    fn cost_of_list(&self, only: &Numbers) -> f64 {
+        cost::list(only.len(), self.query.len())
     }
 
     /// Compares the code of each sealed record of a subset.
@@ -224,7 +239,7 @@ impl<'a> Search<'a> {
                 places.push(row);
             }
             if ages.is_empty() {
-                self.radius = self.snapshot.width().bits() as u32;
+                self.radius = self.radius_of_all();
                 return;
             }
             self.sealed.gather(&places, &mut codes);
@@ -257,7 +272,7 @@ impl<'a> Search<'a> {
     /// Notes that every sealed code was compared.
     fn scanned(&mut self) {
         if !self.expired {
-            self.radius = self.snapshot.width().bits() as u32;
+            self.radius = self.radius_of_all();
         }
     }
 
@@ -266,11 +281,12 @@ impl<'a> Search<'a> {
     /// First into those within half of the radius, to bring it down where it is still large, and
     /// then into all the others within it.
     ///
-    /// Unless it is `forced`, gives up, and says false, where a scan should cost less.
-    fn probe(&mut self, forced: bool) -> bool {
+    /// Unless it is `forced`, gives up, and says false, where a scan should cost less, or `other`
+    /// does.
+    fn probe(&mut self, forced: bool, other: f64) -> bool {
         let codes = self.sealed.span().len();
-        let scan = cost::scan(self.kernel, self.sealed.codes().len());
-        let budget = |share: f64| if forced { f64::INFINITY } else { share * scan };
+        let least = cost::scan(self.kernel, self.sealed.codes().len()).min(other);
+        let budget = |share: f64| if forced { f64::INFINITY } else { share * least };
         // All codes equal to the query's are in its own cluster.
         let mut radius = self.nearest.radius();
         let mut done = None;

@@ -369,6 +369,10 @@ fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
     let far = pair.index.search(&Query::within(&code, 20));
     assert_eq!(far.stats.plan, Plan::Scan);
     assert!(far.stats.probes < 20_000, "{:?}", far.stats);
+    // However many records a small ball may have, they are not gone through for it.
+    let even: Numbers = (0..40_000).step_by(2).collect();
+    let near = pair.index.search(&Query { only: Some(&even), ..Query::within(&code, 1) });
+    assert_eq!((near.stats.plan, near.stats.listed), (Plan::Probe, false), "{:?}", near.stats);
 }
 
 #[test]
