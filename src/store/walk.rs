@@ -182,7 +182,9 @@ impl<'a> Walk<'a, '_> {
                     }
                     let last = after.map(|(_, header)| header.first).or(hints.last);
                     let last = last.filter(|last| *last >= self.next);
-                    let header_end = (at + GROUP_HEADER_BYTES).min(end);
+                    // A group may also have ended elsewhere than the header told that got here.
+                    let record = self.resume(at, end).map_or(end, |(record, ..)| record);
+                    let header_end = (at + GROUP_HEADER_BYTES).min(record);
                     self.damage(at..header_end, flaw, 0..0);
                     self.records(header_end..end, last, None);
                     previous = None;
