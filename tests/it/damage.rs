@@ -21,7 +21,8 @@ use nearbit::{
 };
 use rand::{Rng, RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tempfile::TempDir;
+
+use super::directory::{copy, directory};
 
 /// All that can be read of a database.
 #[derive(PartialEq, Debug)]
@@ -117,14 +118,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
-    for file in files(from) {
-        let to = to.join(file.strip_prefix(from).unwrap());
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(&file, &to).unwrap();
-    }
-}
-
 /// Damages bytes in one of the ways; says in which.
 fn damage(bytes: &mut Vec<u8>, rng: &mut impl Rng) -> &'static str {
     let len = bytes.len();
@@ -162,12 +155,6 @@ fn damage(bytes: &mut Vec<u8>, rng: &mut impl Rng) -> &'static str {
     }
 }
 
-/// In memory where that is possible.
-fn folder() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
-}
-
 #[test]
 fn a_damaged_file_is_reported_or_mended_and_never_returned() {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -175,7 +162,7 @@ fn a_damaged_file_is_reported_or_mended_and_never_returned() {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => 0..count.unwrap_or(60),
     };
-    let original = folder();
+    let original = directory();
     make(original.path()).unwrap();
     let expected = Everything::of(&Database::open(original.path()).unwrap()).unwrap();
     assert!(expected.collections.iter().all(|contents| contents.records.len() > 30));
@@ -186,7 +173,7 @@ fn a_damaged_file_is_reported_or_mended_and_never_returned() {
     for seed in seeds {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let file = relative(&files[rng.random_range(0..files.len())]);
-        let dir = folder();
+        let dir = directory();
         copy(original.path(), dir.path());
         let path = dir.path().join(&file);
         let mut bytes = fs::read(&path).unwrap();

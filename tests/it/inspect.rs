@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::directory::copy;
 use super::testenv::{Run, TestEnv, sample};
 
 /// A copy of the data directory of the fixture, as `db`.
@@ -10,17 +11,6 @@ pub fn fixture() -> TestEnv {
     let env = TestEnv::new();
     copy(Path::new(&sample("fixtures/v1/db")), &env.path("db"));
     env
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 fn shown(run: &Run) -> String {

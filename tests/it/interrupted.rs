@@ -12,13 +12,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nearbit::database::{find_snapshot, list_snapshots, repair, restore, verify_snapshot};
-use nearbit::{
-    Code, CollectionSettings, Database, EncoderSpec, Error, NewRecord, Payload, Result, Width,
-};
+use nearbit::{Code, CollectionSettings, Database, EncoderSpec, NewRecord, Payload, Width};
 use rand::RngExt as _;
-use tempfile::TempDir;
 
-use super::inspect::copy;
+use super::directory::{copy, directory};
 
 fn kills() -> u64 {
     std::env::var("NEARBIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
@@ -40,23 +37,9 @@ fn fill(database: &Database, what: &str) {
     }
 }
 
-/// Does what needs the lock. A process that another test starts at this moment may hold it an
-/// instant longer than its holder: until its `exec` it has all files of this one open.
-fn patiently<T>(work: impl Fn() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    loop {
-        match work() {
-            Err(Error::Unavailable { .. }) if start.elapsed() < Duration::from_secs(10) => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            done => return done,
-        }
-    }
-}
-
 /// The collections, and a digest of what is in them.
 fn contents(dir: &Path) -> Vec<(String, u64, String)> {
-    let database = patiently(|| Database::open(dir)).unwrap();
+    let database = Database::open(dir).unwrap();
     assert!(database.check().unwrap().findings.is_empty());
     let mut all = Vec::new();
     for collection in database.collections() {
@@ -88,12 +71,6 @@ fn run_and_kill(dir: &Path, args: &[&str], took: &mut Duration) {
     child.wait().unwrap();
     // Where it ended before it was killed it was quicker than thought, else perhaps slower.
     *took = if ended { start.elapsed() } else { *took + *took / 10 };
-}
-
-fn directory() -> TempDir {
-    // In memory where that is possible: kills are not about the disk.
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
 }
 
 #[test]
@@ -133,7 +110,7 @@ fn a_restore_leaves_the_old_or_the_new() {
     drop(database);
     let b = contents(&dir);
     let from = find_snapshot(&dir, "a").unwrap();
-    patiently(|| restore(&dir, &from, true)).unwrap();
+    restore(&dir, &from, true).unwrap();
     let a = contents(&dir);
     assert_ne!(a, b);
     let (mut took, mut new) = (Duration::from_millis(60), 0);
@@ -167,7 +144,7 @@ fn a_repair_leaves_the_damaged_or_the_repaired() {
     }
     let repaired = root.path().join("repaired");
     copy(&damaged, &repaired);
-    assert_eq!(patiently(|| repair(&repaired)).unwrap().lost.len(), 6);
+    assert_eq!(repair(&repaired).unwrap().lost.len(), 6);
     let expected = contents(&repaired);
     assert_eq!(expected[0].1, 2997);
     let (mut took, mut done) = (Duration::from_millis(60), 0);
@@ -175,11 +152,11 @@ fn a_repair_leaves_the_damaged_or_the_repaired() {
         let dir = root.path().join(format!("{i}"));
         copy(&damaged, &dir);
         run_and_kill(&dir, &["check", "--repair"], &mut took);
-        let opened = patiently(|| Database::open(&dir)).map(|_| ());
+        let opened = Database::open(&dir).map(|_| ());
         match opened {
             // The old one: nothing is lost that was not.
             Err(_) => {
-                let repaired = patiently(|| repair(&dir)).unwrap();
+                let repaired = repair(&dir).unwrap();
                 assert_eq!(repaired.lost.len(), 6, "kill {i}");
             }
             Ok(()) => done += 1,

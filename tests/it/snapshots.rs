@@ -9,7 +9,8 @@ use nearbit::{
     Code, CollectionSettings, Database, Durability, EncoderSpec, Error, NewRecord, RecordId, Width,
 };
 
-use super::inspect::{copy, fixture};
+use super::directory::copy;
+use super::inspect::fixture;
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -34,6 +34,13 @@ const SMALL: Limits = Limits {
     spare_bytes: u64::MAX / 8,
 };
 
+/// A directory in memory where there is room for it: a sync then takes no time.
+fn directory() -> std::io::Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let room = rustix::fs::statvfs(memory).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+    if room > 4 << 30 { TempDir::new_in(memory) } else { TempDir::new() }
+}
+
 /// A data directory with one collection.
 struct Place {
     dir: TempDir,
@@ -49,10 +56,7 @@ impl Place {
 
     /// The collection is on `files`; the table is always in a real directory.
     fn on(files: Files, limits: Limits) -> Result<Self> {
-        // In memory where that is possible: a sync then takes no time.
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let dir = dir.map_err(Error::io("create", "a directory for a test"))?;
+        let dir = directory().map_err(Error::io("create", "a directory for a test"))?;
         Ok(Self { dir, table: None, limits, files })
     }
 
