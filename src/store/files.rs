@@ -321,6 +321,10 @@ pub struct Lock {
     _file: fs::File,
 }
 
+/// How long a directory's lock is waited for: a process that this one starts has all of its files
+/// open for an instant, and one that ends lets go of them a little later than it prints.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Takes the directory for this process, by a lock on the file `LOCK` in it.
 ///
 /// # Errors
@@ -329,14 +333,13 @@ pub fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join("LOCK");
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::Unavailable {
-            what: format!("{} is in use by another process", dir.display()),
-            hint: "stop that process, or ask it over gRPC".to_owned(),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    if lock_within(&file, &path, LOCK_PATIENCE)? {
+        return Ok(Lock { _file: file });
     }
+    Err(Error::Unavailable {
+        what: format!("{} is in use by another process", dir.display()),
+        hint: "stop that process, or ask it over gRPC".to_owned(),
+    })
 }
 
 /// Waits until nobody holds a lock on the file at `path`, if there is one, as long as `patience`;
@@ -346,6 +349,11 @@ pub(super) fn wait_until_free(path: &Path, patience: Duration) -> Result<bool> {
         return Ok(true);
     }
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
+    lock_within(&file, path, patience)
+}
+
+/// Locks a file, which may take as long as `patience`; whether it is locked.
+fn lock_within(file: &fs::File, path: &Path, patience: Duration) -> Result<bool> {
     let start = Instant::now();
     loop {
         match file.try_lock() {
@@ -384,7 +392,13 @@ mod tests {
         let held = lock(dir.path())?;
         let refused = lock(dir.path()).map(|_| ()).map_err(|e| e.to_string());
         assert!(refused.is_err_and(|e| e.contains("in use by another process")));
-        drop(held);
-        lock(dir.path()).map(|_| ())
+        // Who lets go of it soon is waited for.
+        let going = thread::spawn(move || {
+            thread::sleep(LOCK_PATIENCE / 20);
+            drop(held);
+        });
+        let taken = lock(dir.path()).map(|_| ());
+        going.join().map_err(|_| Error::Interrupted)?;
+        taken
     }
 }
