@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::collection::KeepVectors;
+use crate::code::Code;
+use crate::collection::{KeepVectors, Metric};
 use crate::filter::Filter;
 use crate::input::InputKind;
 use crate::record::{NewRecord, Payload, Record, RecordId, Source};
 use crate::search::{Query, Search};
 use crate::store::{FORMAT_VERSION, Operation, Precision};
-use crate::{Code, Metric};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fixtures")

@@ -35,7 +35,7 @@ pub(super) struct Floor {
 impl Floor {
     /// Of what is held out and what is learned from; `None` where nothing is held out, or there are
     /// too few rows for 10 of them to be near.
-    pub fn new(data: &Data) -> crate::Result<Option<Self>> {
+    pub fn new(data: &Data) -> crate::error::Result<Option<Self>> {
         let spread = |rows: &Features, most: usize| {
             let n = rows.rows().min(most);
             rows.select(&(0..n).map(|i| i * rows.rows() / n).collect::<Vec<_>>())
@@ -52,7 +52,7 @@ impl Floor {
 
     /// The share of the exact neighbours that are found by the codes of `network`; of rows of equal
     /// distance the earlier come first.
-    pub fn recall(&self, network: &Network) -> crate::Result<f64> {
+    pub fn recall(&self, network: &Network) -> crate::error::Result<f64> {
         let (rows, asked) = (
             codes(network, &self.rows).map_err(internal)?,
             codes(network, &self.asked).map_err(internal)?,

@@ -46,7 +46,7 @@ impl Block {
     ///
     /// # Errors
     /// A mix of losses for another number of columns.
-    pub fn all(options: &TrainOptions, cols: usize) -> crate::Result<Vec<Self>> {
+    pub fn all(options: &TrainOptions, cols: usize) -> crate::error::Result<Vec<Self>> {
         if options.mix.is_empty() {
             return Ok(vec![Self { columns: 0..cols, loss: options.loss }]);
         }

@@ -62,7 +62,7 @@ impl<'a> Objective<'a> {
     ///
     /// # Errors
     /// A mix of losses for another number of columns.
-    pub fn new(options: &'a TrainOptions, rows: &Features) -> crate::Result<Self> {
+    pub fn new(options: &'a TrainOptions, rows: &Features) -> crate::error::Result<Self> {
         let values = match rows {
             Features::Dense(dense) => dense.values(),
             Features::Sparse(_) => &[],

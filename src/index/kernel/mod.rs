@@ -222,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Width;
+    use crate::code::Width;
     use crate::index::tests::{fixed, random_codes, widths};
 
     fn check(kernel: Kernel, codes: &[u64], query: &[u64], spans: &[Span], radius: u32) {
