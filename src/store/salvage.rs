@@ -6,8 +6,8 @@
 //!
 //! - Of records with the same id only the youngest is live, and none that is older than a delete of
 //!   that id.
-//! - Where a damaged record still shows an id and the number that it replaces or deletes, and the
-//!   record of that number has that id, it was replaced or deleted.
+//! - Where a damaged record still shows an id and the number that it replaces or deletes, fills its
+//!   place, and the record of that number has that id, it was replaced or deleted.
 //!
 //! A lost delete or replacement whose id cannot be read may bring an older form of a record back;
 //! it is reported like every loss. Records get new numbers, in the same order.
@@ -140,10 +140,12 @@ impl SegmentPaths {
                 }
                 found.width.get_or_insert(header.width);
             }
-            // Without a MANIFEST all but the last are taken to be complete.
-            let sealed = manifest.is_none() && i + 1 < listed.len();
-            let durable = if sealed { bytes.len() as u64 } else { 0 };
-            found.durable.push(known.map_or(durable, |known| known.length));
+            // All but the last are complete, however long they have become: no torn tail ends them.
+            let is_last = manifest.map_or(i + 1 == listed.len(), |manifest| {
+                known.is_none_or(|known| manifest.segments.last() == Some(known))
+            });
+            let complete = if is_last { 0 } else { bytes.len() as u64 };
+            found.durable.push(known.map_or(0, |known| known.length).max(complete));
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             found.numbers.push(number);
             found.paths.push(path.clone());

@@ -185,7 +185,11 @@ impl<'a> Walk<'a, '_> {
                     // A group may also have ended elsewhere than the header told that got here.
                     let record = self.resume(at, end).map_or(end, |(record, ..)| record);
                     let header_end = (at + GROUP_HEADER_BYTES).min(record);
-                    self.damage(at..header_end, flaw, 0..0);
+                    if record == at + GROUP_HEADER_BYTES {
+                        self.damage(at..header_end, flaw, 0..0);
+                    } else {
+                        self.loss(at..header_end, &flaw, 0..0);
+                    }
                     self.records(header_end..end, last, None);
                     previous = None;
                     at = end;
@@ -197,14 +201,14 @@ impl<'a> Walk<'a, '_> {
     /// Damage that loses the puts in `lost`, and nothing else.
     fn damage(&mut self, range: Range<usize>, flaw: impl Into<String>, lost: Range<u64>) {
         let loses = !lost.is_empty();
-        let seems = loses.then(|| self.seems(&range, lost.start)).flatten();
+        let seems = loses.then(|| self.seems(&range, &lost)).flatten();
         let range = range.start as u64..range.end as u64;
         (self.each)(Piece::Damage(Damage { range, flaw: flaw.into(), lost, loses, seems }));
     }
 
     /// Damage that loses a record at least, which may be a delete.
     fn loss(&mut self, range: Range<usize>, flaw: &str, lost: Range<u64>) {
-        let (seems, flaw) = (self.seems(&range, lost.start), flaw.to_owned());
+        let (seems, flaw) = (self.seems(&range, &lost), flaw.to_owned());
         let range = range.start as u64..range.end as u64;
         (self.each)(Piece::Damage(Damage { range, flaw, lost, loses: true, seems }));
     }
@@ -250,6 +254,15 @@ impl<'a> Walk<'a, '_> {
         (self.each)(Piece::Group { range: at as u64..end as u64, header: *header });
         if check_group_body(header, &self.bytes[body.clone()]).is_ok() {
             self.records(body, None, Some(header.count));
+        } else if end < self.bytes.len() && self.group_at(end).is_err() {
+            // Nothing follows where it should end: bytes came or went, and it ends elsewhere.
+            let after = self.next_group(body.start);
+            let end = after.map_or(self.bytes.len(), |(at, _)| at);
+            let last = after.map_or(last, |(_, after)| Some(after.first));
+            let last = last.filter(|last| *last >= self.next);
+            self.records(body.start..end, last, None);
+            self.next = self.next.max(expected);
+            return end;
         } else {
             let after = self.group_at(end).ok().map(|(after, _)| after.first);
             let after = after.or(last.filter(|_| end == self.bytes.len()));
@@ -321,20 +334,26 @@ impl<'a> Walk<'a, '_> {
         body.is_some_and(|body| body.len() > 6 && (PUT..=PUT_AFTER_GAP).contains(&body[4]))
     }
 
-    /// What a damaged record says of itself that would have the next number.
-    fn seems(&self, range: &Range<usize>, number: u64) -> Option<Seems> {
+    /// What a damaged record says of itself, the first of the puts that are `lost`. What it replaces
+    /// or deletes is believed only of one that fills its place, so that no piece of a record from
+    /// elsewhere condemns an intact one.
+    fn seems(&self, range: &Range<usize>, lost: &Range<u64>) -> Option<Seems> {
         let mut reader = Reader(self.bytes.get(range.clone())?);
-        reader.varint()?;
+        let fills = reader.varint()? == reader.0.len() as u64;
         let [_, _, _, _, kind, parts] = reader.array()?;
         let gap = if kind == PUT_AFTER_GAP { reader.varint()? } else { 0 };
         let killed = match kind {
             PUT | PUT_AFTER_GAP if parts & 1 == 0 => None,
-            PUT | PUT_AFTER_GAP => Some(number.checked_add(gap)?.checked_sub(reader.varint()?)?),
+            PUT | PUT_AFTER_GAP => {
+                let before = reader.varint()?;
+                let killed = || lost.start.checked_add(gap)?.checked_sub(before);
+                if lost.is_empty() { None } else { killed() }
+            }
             DELETE => Some(reader.varint()?),
             _ => return None,
         };
         let id = std::str::from_utf8(reader.bytes()?).ok()?;
         let plain = (1..=512).contains(&id.len()) && !id.chars().any(char::is_control);
-        plain.then(|| Seems { id: id.to_owned(), killed })
+        plain.then(|| Seems { id: id.to_owned(), killed: killed.filter(|_| fills) })
     }
 }

@@ -260,18 +260,20 @@ fn check_case(
     Ok(())
 }
 
-/// `NEARBIT_CASES=20000 cargo test --release --lib store::tests::repair` runs many.
+/// `NEARBIT_SEED=1 NEARBIT_CASES=20000 cargo test --release --lib store::tests::repair` runs many.
 #[test]
 fn what_is_intact_is_saved_and_what_is_lost_is_said() -> Result<()> {
-    let cases = std::env::var("NEARBIT_CASES").ok().and_then(|cases| cases.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let (cases, seed) =
+        (number("NEARBIT_CASES").unwrap_or(300), number("NEARBIT_SEED").unwrap_or(8));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: cases.unwrap_or(300),
+        cases: cases as u32,
         failure_persistence: None,
-        rng_seed: proptest::test_runner::RngSeed::Fixed(8),
+        rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
         ..ProptestConfig::default()
     });
     let state = std::cell::RefCell::new((original()?, 0));
-    let cases = (any::<prop::sample::Index>(), prop::collection::vec(damages(), 1..3));
+    let cases = (any::<prop::sample::Index>(), prop::collection::vec(damages(), 1..5));
     let run = runner.run(&cases, |(file, damages)| {
         let (original, done) = &mut *state.borrow_mut();
         let mut case = || {
@@ -284,6 +286,6 @@ fn what_is_intact_is_saved_and_what_is_lost_is_said() -> Result<()> {
         };
         case().map_err(|error: Error| TestCaseError::fail(error.to_string()))
     });
-    assert!(run.is_ok(), "{run:?}");
+    assert!(run.is_ok(), "seed {seed}: {run:?}");
     Ok(())
 }
