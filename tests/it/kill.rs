@@ -1,9 +1,10 @@
 //! The real server, killed or without power at any moment, under four bulk writers.
 //!
 //! Each writer sends groups of records; one record of the group counts the groups of the writer. The
-//! collection is compacted all the while.
+//! collection is compacted all the while, and snapshots of it are made.
 //! After each kill a server is started again on the same directory and asked for everything: every
-//! group that was acknowledged is there, whole, and at most the one that was on its way.
+//! group that was acknowledged is there, whole, and at most the one that was on its way; and each
+//! snapshot that is there is whole.
 //!
 //! ```text
 //! cargo test --release --test it kill::                        a few kills
@@ -14,64 +15,25 @@
 //! The moments are random and differ from run to run: no seed brings back what the kernel did.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nearbit::database::{list_snapshots, verify_snapshot};
 use rand::{Rng, RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tonic::transport::Channel;
 
+use super::process::{Process, create, read_all, snapshot};
 use super::server::proto;
 use proto::collection_service_client::CollectionServiceClient;
 use proto::record_service_client::RecordServiceClient;
+use proto::snapshot_service_client::SnapshotServiceClient;
 
 const WRITERS: u64 = 4;
 /// Records of a group, beside the one that counts.
 const GROUP: u64 = 20;
-
-/// A server in a process of its own.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    fn spawn(dir: &Path) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_nearbit"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(dir)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    /// Waits until it listens.
-    fn start(dir: &Path) -> Self {
-        let mut child = Self::spawn(dir);
-        let mut said = String::new();
-        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if let Some(address) = line.strip_prefix("listening on ") {
-                return Self { address: address.parse().unwrap(), child };
-            }
-            said += &format!("{line}\n");
-        }
-        child.wait().unwrap();
-        panic!("the server does not open {}: {said}", dir.display());
-    }
-}
-
-impl Drop for Process {
-    /// `kill -9`.
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 /// What ends a server, and what stands between that and the next start.
 trait Fault {
@@ -113,24 +75,6 @@ impl Drop for PowerCut {
     }
 }
 
-async fn connect(server: &Process) -> Channel {
-    let address = format!("http://{}", server.address);
-    Channel::from_shared(address).unwrap().connect().await.unwrap()
-}
-
-async fn create(channel: Channel) {
-    let kind = proto::encoder::Kind::Codes(proto::CodesEncoder { bits: 64 });
-    let request = proto::CreateCollectionRequest {
-        name: "c".to_owned(),
-        encoder: Some(proto::Encoder { kind: Some(kind) }),
-        ..Default::default()
-    };
-    match CollectionServiceClient::new(channel).create_collection(request).await {
-        Err(status) if status.code() != tonic::Code::AlreadyExists => panic!("{status}"),
-        _ => {}
-    }
-}
-
 /// Group `number` of a writer: new records, and the one that counts, which it replaces.
 fn group(writer: u64, number: u64) -> Vec<proto::NewRecord> {
     let record = |id, code: u64| proto::NewRecord {
@@ -164,29 +108,32 @@ async fn compact(channel: Channel) {
     while client.compact_collection(request.clone()).await.is_ok() {}
 }
 
-/// Every record: its id, and the group that its payload names; its code is checked on the way.
-async fn read_all(channel: Channel) -> HashMap<String, u64> {
-    let mut client = RecordServiceClient::new(channel);
+/// Makes and deletes snapshots until the server is gone.
+async fn snapshots(channel: Channel) {
+    while snapshot(channel.clone(), &format!("s{}", rand::random::<u64>())).await {}
+}
+
+/// The groups that the payloads of all records name; codes are checked on the way.
+fn groups(records: Vec<proto::Record>) -> HashMap<String, u64> {
     let mut all = HashMap::new();
-    let mut request = proto::ListRecordsRequest {
-        collection: "c".to_owned(),
-        page_size: 1000,
-        ..Default::default()
-    };
-    loop {
-        let page = client.list_records(request.clone()).await.unwrap().into_inner();
-        for record in page.records {
-            let payload: serde_json::Value = serde_json::from_str(&record.payload_json).unwrap();
-            let number = payload["group"].as_u64().unwrap();
-            let i = record.id.split('/').nth(2).map(|i| i.parse::<u64>().unwrap());
-            let code = i.map_or(number, |i| number * GROUP + i);
-            assert_eq!(record.code, Some(code.to_be_bytes().to_vec()), "{}", record.id);
-            assert_eq!(all.insert(record.id, number), None, "a record stands twice");
-        }
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            return all;
-        }
+    for record in records {
+        let payload: serde_json::Value = serde_json::from_str(&record.payload_json).unwrap();
+        let number = payload["group"].as_u64().unwrap();
+        let i = record.id.split('/').nth(2).map(|i| i.parse::<u64>().unwrap());
+        let code = i.map_or(number, |i| number * GROUP + i);
+        assert_eq!(record.code, Some(code.to_be_bytes().to_vec()), "{}", record.id);
+        assert_eq!(all.insert(record.id, number), None, "a record stands twice");
+    }
+    all
+}
+
+/// Every snapshot that survived is whole; they are deleted.
+async fn check_snapshots(dir: &Path, channel: Channel) {
+    let mut client = SnapshotServiceClient::new(channel);
+    for snapshot in list_snapshots(dir).unwrap() {
+        assert_eq!(verify_snapshot(&snapshot.dir).unwrap(), [], "{}", snapshot.name);
+        let name = snapshot.name;
+        client.delete_snapshot(proto::DeleteSnapshotRequest { name }).await.unwrap();
     }
 }
 
@@ -219,23 +166,24 @@ async fn strike(dir: &Path, fault: &mut impl Fault, count: u64) {
     while strikes < count {
         if rng.random_range(0..3) == 0 {
             // While it opens, before it listens.
-            let child = Process::spawn(dir);
+            let server = Process::spawn(dir);
             pause(&mut rng, 60).await;
-            let address = ([127, 0, 0, 1], 0).into();
-            fault.strike(Process { child, address });
+            fault.strike(server);
             strikes += 1;
         }
         let start = Instant::now();
         let server = Process::start(dir);
         slowest = slowest.max(start.elapsed());
-        let channel = connect(&server).await;
+        let channel = server.connect().await;
         create(channel.clone()).await;
-        check(read_all(channel.clone()).await, &acknowledged);
+        check(groups(read_all(channel.clone()).await), &acknowledged);
+        check_snapshots(dir, channel.clone()).await;
         let write_all = async {
             let writer =
                 |writer: usize| write(channel.clone(), writer as u64, &acknowledged[writer]);
-            let compacting = compact(channel.clone());
-            tokio::join!(writer(0), writer(1), writer(2), writer(3), compacting);
+            let upkeep =
+                async { tokio::join!(compact(channel.clone()), snapshots(channel.clone())) };
+            tokio::join!(writer(0), writer(1), writer(2), writer(3), upkeep);
         };
         let struck = async {
             pause(&mut rng, 300).await;
@@ -245,7 +193,7 @@ async fn strike(dir: &Path, fault: &mut impl Fault, count: u64) {
         strikes += 1;
     }
     let server = Process::start(dir);
-    check(read_all(connect(&server).await).await, &acknowledged);
+    check(groups(read_all(server.connect().await).await), &acknowledged);
     drop(server);
     let groups: u64 = acknowledged.iter().map(|next| next.load(Ordering::Relaxed)).sum();
     println!("{strikes} strikes, {groups} groups, slowest start {slowest:?}");

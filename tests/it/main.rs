@@ -22,11 +22,15 @@ mod interrupted;
 mod kill;
 mod mutate;
 #[cfg(all(feature = "cli", feature = "server"))]
+mod process;
+#[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 mod rescoring;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]
 mod snapshots;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod soak;
 #[cfg(feature = "cli")]
 mod testenv;

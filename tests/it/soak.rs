@@ -1,0 +1,202 @@
+//! The real server under a mixed load for a long time: nothing is lost, and neither memory nor the
+//! disk grows.
+//!
+//! Two writers replace, delete and put back records of a fixed set, while others search and make
+//! snapshots; now and then the server is killed. What is acknowledged is kept beside, and compared.
+//!
+//! ```text
+//! NEARBIT_SOAK=3600 cargo test --release --test it soak:: -- --nocapture    an hour
+//! ```
+//!
+//! Without `NEARBIT_SOAK` (seconds) it runs for two rounds of a second. The seed is printed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt as _, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tonic::transport::Channel;
+
+use super::process::{Process, create, read_all, snapshot};
+use super::server::proto;
+use proto::collection_service_client::CollectionServiceClient;
+use proto::record_service_client::RecordServiceClient;
+use proto::search_service_client::SearchServiceClient;
+
+/// Records that a writer owns, and those of a group that it writes.
+const RECORDS: u64 = 20_000;
+const GROUP: usize = 100;
+/// A collection may have so many bytes more than its live records need, and half as much again while
+/// it is being compacted.
+const SPARE_BYTES: u64 = 6 << 20;
+
+/// The versions of the records of a writer.
+type Versions = BTreeMap<u64, u64>;
+
+/// A writer, what was acknowledged to it, and what would be if its last group were.
+struct Writer {
+    name: usize,
+    rng: ChaCha8Rng,
+    acknowledged: Versions,
+    sent: Versions,
+    groups: u64,
+}
+
+impl Writer {
+    fn record(&self, number: u64, version: u64) -> proto::NewRecord {
+        let code = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ version % 8;
+        proto::NewRecord {
+            id: format!("{}/{number}", self.name),
+            source: Some(proto::new_record::Source::Code(code.to_be_bytes().to_vec())),
+            payload_json: format!("{{\"version\":{version},\"text\":\"{}\"}}", "x".repeat(100)),
+        }
+    }
+
+    /// Writes until the server is gone.
+    async fn write(&mut self, channel: Channel) {
+        let mut client = RecordServiceClient::new(channel);
+        loop {
+            let numbers: Vec<u64> = (0..GROUP).map(|_| self.rng.random_range(0..RECORDS)).collect();
+            let collection = "c".to_owned();
+            self.sent = self.acknowledged.clone();
+            let done = if self.rng.random_range(0..10) == 0 {
+                for number in &numbers {
+                    self.sent.remove(number);
+                }
+                let ids = numbers.iter().map(|number| format!("{}/{number}", self.name)).collect();
+                let request = proto::DeleteRecordsRequest { collection, ids, durability: None };
+                client.delete_records(request).await.map(drop)
+            } else {
+                self.groups += 1;
+                self.sent.extend(numbers.iter().map(|number| (*number, self.groups)));
+                let records = numbers.iter().map(|n| self.record(*n, self.groups)).collect();
+                let request = proto::UpsertRecordsRequest { collection, records, durability: None };
+                client.upsert_records(request).await.map(drop)
+            };
+            if done.is_err() {
+                return;
+            }
+            self.acknowledged.clone_from(&self.sent);
+        }
+    }
+
+    /// What is there is what was acknowledged, or that and the group that was on its way.
+    fn check(&mut self, there: Versions) {
+        assert!(
+            there == self.acknowledged || there == self.sent,
+            "writer {}: {} records are there, {} were acknowledged",
+            self.name,
+            there.len(),
+            self.acknowledged.len()
+        );
+        self.acknowledged = there;
+    }
+}
+
+/// The versions that are there, of each writer.
+fn versions(records: Vec<proto::Record>) -> [Versions; 2] {
+    let mut all = [Versions::new(), Versions::new()];
+    for record in records {
+        let payload: serde_json::Value = serde_json::from_str(&record.payload_json).unwrap();
+        let (writer, number) = record.id.split_once('/').unwrap();
+        let (writer, number): (usize, u64) = (writer.parse().unwrap(), number.parse().unwrap());
+        let version = payload["version"].as_u64().unwrap();
+        assert_eq!(all[writer].insert(number, version), None, "{} stands twice", record.id);
+    }
+    all
+}
+
+/// Searches until the server is gone.
+async fn search(channel: Channel) {
+    let mut client = SearchServiceClient::new(channel);
+    loop {
+        let code = rand::random::<u64>().to_be_bytes().to_vec();
+        let kind = Some(proto::query::Kind::Code(code));
+        let query = Some(proto::Query { kind });
+        let request =
+            proto::SearchRequest { collection: "c".to_owned(), query, ..Default::default() };
+        match client.search(request).await {
+            Ok(answer) => assert!(answer.into_inner().hits.len() <= 10),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Makes snapshots now and then until the server is gone.
+async fn snapshots(channel: Channel) {
+    while snapshot(channel.clone(), &format!("s{}", rand::random::<u64>())).await {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+}
+
+/// The bytes that a process has in memory.
+fn resident(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+fn segment_bytes(dir: &Path) -> u64 {
+    let collections = std::fs::read_dir(dir.join("collections")).unwrap();
+    let segments = collections.map(|entry| entry.unwrap().path().join("segments"));
+    let files = segments.flat_map(|segments| std::fs::read_dir(segments).unwrap());
+    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_run_loses_nothing_and_does_not_grow() {
+    let seconds = std::env::var("NEARBIT_SOAK").ok().and_then(|text| text.parse().ok());
+    let round = Duration::from_secs(if seconds.is_some() { 20 } else { 1 });
+    let long = Duration::from_secs(seconds.unwrap_or(2));
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut writers = [0, 1].map(|name| Writer {
+        name,
+        rng: ChaCha8Rng::seed_from_u64(seed + 1 + name as u64),
+        acknowledged: Versions::new(),
+        sent: Versions::new(),
+        groups: 0,
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("db");
+    let (start, mut rounds) = (Instant::now(), Vec::new());
+    while start.elapsed() < long {
+        let server = Process::start(&dir);
+        let channel = server.connect().await;
+        create(channel.clone()).await;
+        let there = versions(read_all(channel.clone()).await);
+        writers.iter_mut().zip(there).for_each(|(writer, there)| writer.check(there));
+        let [a, b] = &mut writers;
+        let struck = async {
+            tokio::time::sleep(round.mul_f64(rng.random_range(0.8..1.2))).await;
+            rounds.push((resident(&server), segment_bytes(&dir)));
+            tokio::task::block_in_place(|| drop(server));
+        };
+        let searches = async { tokio::join!(search(channel.clone()), search(channel.clone())) };
+        let writes = async { tokio::join!(a.write(channel.clone()), b.write(channel.clone())) };
+        tokio::join!(writes, searches, snapshots(channel.clone()), struck);
+    }
+    let server = Process::start(&dir);
+    let channel = server.connect().await;
+    let there = versions(read_all(channel.clone()).await);
+    writers.iter_mut().zip(there).for_each(|(writer, there)| writer.check(there));
+    let request = proto::CompactCollectionRequest { name: "c".to_owned() };
+    let compacted = CollectionServiceClient::new(channel).compact_collection(request).await;
+    let live = compacted.unwrap().into_inner().bytes_after;
+    let groups: u64 = writers.iter().map(|writer| writer.groups).sum();
+    println!("{} kills, {groups} groups, {live} live bytes", rounds.len());
+    for (i, (resident, segments)) in rounds.iter().enumerate() {
+        println!("round {i}: {resident} bytes resident, {segments} in segments");
+    }
+    // The set of records is full soon, so that nothing has a reason to grow any more.
+    let (early, late) = (&rounds[rounds.len() / 4..rounds.len() / 2], &rounds[rounds.len() / 2..]);
+    let most = |of: &[(u64, u64)]| of.iter().map(|(resident, _)| *resident).max();
+    if let Some(before) = most(early).filter(|_| rounds.len() >= 12) {
+        let after = most(late).unwrap_or(0);
+        assert!(after <= before + before / 4, "memory grows from {before} to {after} bytes");
+    }
+    let disk = late.iter().map(|(_, segments)| *segments).max().unwrap_or(0);
+    assert!(disk <= live + (live / 2).max(SPARE_BYTES), "{disk} bytes keep {live}");
+}
