@@ -14,7 +14,7 @@ use serde_json::json;
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::output::{Fields, Table};
-use super::place::{DataDir, durability, find, width};
+use super::place::{DataDir, ModelFile, durability, find, width};
 
 /// Make, list, show and delete collections
 #[derive(Subcommand)]
@@ -32,6 +32,7 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   nearbit collection create news --data-dir db --model news.safetensors
+  nearbit collection create small --data-dir db --model nested.safetensors --bits 32
   nearbit collection create notes --data-dir db --bits 64                 texts, no training
   nearbit collection create vectors --data-dir db --bits 128 --dim 384    vectors, no training
   nearbit collection create codes --data-dir db --bits 64 --codes         codes made elsewhere")]
@@ -41,9 +42,11 @@ pub struct Create {
     #[command(flatten)]
     dir: DataDir,
     /// A model file, or the name of a model that the database has; the file is copied into it
-    #[arg(long, value_name = "MODEL", required_unless_present = "bits", conflicts_with = "bits")]
+    #[arg(long, value_name = "MODEL", required_unless_present = "bits",
+          conflicts_with_all = ["dim", "image", "codes", "seed"])]
     model: Option<PathBuf>,
-    /// Bits of a code; without a model texts are encoded by random hyperplanes
+    /// Bits of a code; without a model texts are encoded by random hyperplanes, with one the first bits
+    /// of its codes are taken, of a width that it was trained for with --nested
     #[arg(long, value_parser = width)]
     bits: Option<Width>,
     /// Take vectors of so many numbers
@@ -213,7 +216,8 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
 
 fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
     // The model is read before anything is made.
-    let model = args.model.as_deref().map(ModelSource::find).transpose()?;
+    let find = |path| ModelSource::find(path, args.bits);
+    let model = args.model.as_deref().map(find).transpose()?;
     let database = args.dir.open_or_create()?;
     let encoder = match (model, args.bits) {
         (Some(model), _) => EncoderSpec::Model(model.add_to(&database)?),
@@ -243,30 +247,42 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
 /// What `--model` names.
 enum ModelSource {
     File { name: String, model: Model },
-    InDatabase(String),
+    InDatabase { name: String, bits: Option<Width> },
 }
 
 impl ModelSource {
-    fn find(path: &Path) -> Result<Self, Failure> {
+    fn find(path: &Path, bits: Option<Width>) -> Result<Self, Failure> {
         let text = path.display().to_string();
         // What looks like a file is meant as one, so that a misspelt path is not taken for a name.
         let is_path = path.extension().is_some_and(|e| e == "safetensors") || text.contains('/');
         if !is_path && !path.exists() {
-            return Ok(Self::InDatabase(text));
+            return Ok(Self::InDatabase { name: text, bits });
         }
-        let model = Model::load(path)?;
+        let model = ModelFile { file: path.to_owned(), bits }.load()?;
         let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
         let letter = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-        Ok(Self::File { name: stem.chars().map(letter).collect(), model })
+        let name: String = stem.chars().map(letter).collect();
+        Ok(Self::File { name: nested_name(&name, bits), model })
     }
 
     /// The name that the model has in the database.
     fn add_to(self, database: &Database) -> Result<String, Failure> {
         match self {
             Self::File { name, model } => Ok(database.add_model(&name, &model)?),
-            Self::InDatabase(name) => Ok(name),
+            Self::InDatabase { name, bits: None } => Ok(name),
+            Self::InDatabase { name, bits: Some(bits) } => {
+                let named = |error: Error| error.within(&format!("{name}: "));
+                let model = database.model(&name)?.truncated(bits).map_err(named)?;
+                let plain = name.split('@').next().unwrap_or(&name);
+                Ok(database.add_model(&nested_name(plain, Some(bits)), &model)?)
+            }
         }
     }
+}
+
+/// The name of a model of which so many bits are taken: another model, so another name.
+fn nested_name(name: &str, bits: Option<Width>) -> String {
+    bits.map_or(name.to_owned(), |bits| format!("{name}-{}", bits.bits()))
 }
 
 fn list(args: &List, console: &Console) -> Result<Exit, Failure> {

@@ -1,7 +1,6 @@
 //! `nearbit decode`: what a code stands for, and what its bits do.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use nearbit::model::{Decoded, Model};
 use nearbit::{Code, Codes, Matrix};
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use super::console::Console;
 use super::draw::{Canvas, beside};
 use super::exit::{Exit, Failure};
+use super::place::ModelFile;
 
 /// Show what codes stand for: likely words, a picture, or a vector
 ///
@@ -26,9 +26,8 @@ pub struct Args {
     /// The codes
     #[arg(required_unless_present = "sample")]
     codes: Vec<String>,
-    /// The model
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
     /// Also with each of these bits turned round, and what that changes
     #[arg(long, value_name = "BIT,...", value_delimiter = ',')]
     flip: Vec<usize>,
@@ -65,7 +64,7 @@ struct Item {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let (items, decoded) = match args.sample {
         Some(count) => {
             let (codes, decoded) = model.sample(count, args.rounds, args.seed)?;

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use nearbit::Error;
 use nearbit::formats::{NpyWriter, Origin, open};
-use nearbit::model::Model;
 use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::Reading;
 use super::output::Fields;
-use super::place::source_kind;
+use super::place::{ModelFile, source_kind};
 use super::progress;
 
 /// Rows that are encoded together.
@@ -26,13 +25,13 @@ const BATCH: usize = 4096;
 #[command(after_help = "\
 Examples:
   nearbit encode articles.jsonl.gz --model articles.safetensors --out codes.npy
-  nearbit encode queries.npy --model m.safetensors --out q.npy --activations values.npy")]
+  nearbit encode queries.npy --model m.safetensors --out q.npy --activations values.npy
+  nearbit encode queries.npy --model nested.safetensors --bits 32 --out q32.npy")]
 pub struct Args {
     /// What to encode; - for standard input
     input: PathBuf,
-    /// The model
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
     /// Where to write the codes
     #[arg(long, value_name = "FILE.npy")]
     out: PathBuf,
@@ -45,7 +44,7 @@ pub struct Args {
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let options = args.reading.options(source_kind(model.input()));
     let mut rows = open(&Origin::from(args.input.as_path()), &options)?;
     let mut bar = progress::Reading::new(console, "encoding", &rows);

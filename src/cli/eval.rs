@@ -14,7 +14,7 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::{Labels, Reading};
 use super::output::{Fields, Table};
-use super::place::source_kind;
+use super::place::{ModelFile, source_kind};
 
 /// Judge a model's codes, beside LSH, sign, PCA and ITQ codes of the same width
 ///
@@ -28,9 +28,8 @@ Examples:
   nearbit eval --model m.safetensors --database db.npy --labels db.jsonl.gz \\
                --queries q.npy --query-labels q.jsonl.gz --k 10,100 --output json")]
 pub struct Args {
-    /// The model to judge
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
     /// The records to be found
     #[arg(long, value_name = "FILE")]
     database: PathBuf,
@@ -132,7 +131,7 @@ impl Loaded {
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let start = Instant::now();
     let options = args.options()?;
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let database = Loaded::new(&args, &model, &args.database, args.labels.labels.as_deref())?;
     let queries = match &args.queries {
         Some(path) => Some(Loaded::new(&args, &model, path, args.query_labels.as_deref())?),
@@ -165,7 +164,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         table(&report, console)?;
     } else {
         let mut judged = json!(report.model);
-        judged["file"] = json!(args.model.display().to_string());
+        judged["file"] = json!(args.model.file.display().to_string());
         judged["digest"] = json!(model.digest().to_string());
         console.result(&Fields::new([
             ("model", judged),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nearbit::formats::{SourceKind, nearest_name};
+use nearbit::model::Model;
 use nearbit::{Collection, Database, Durability, Error, InputKind, Width};
 
 use super::exit::Failure;
@@ -50,6 +51,27 @@ impl InCollection {
         let database = self.dir.open()?;
         let collection = find(&database, &self.collection)?;
         Ok((database, collection))
+    }
+}
+
+/// A model file, or a narrower model that is nested in it.
+#[derive(Args)]
+pub struct ModelFile {
+    /// The model
+    #[arg(long = "model", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Take the first N bits of its codes: a width that it was trained for with --nested
+    /// [default: all bits]
+    #[arg(long, value_name = "N", value_parser = width)]
+    pub bits: Option<Width>,
+}
+
+impl ModelFile {
+    /// Reads the model.
+    pub fn load(&self) -> Result<Model, Error> {
+        let model = Model::load(&self.file)?;
+        let named = |error: Error| error.within(&format!("{}: ", self.file.display()));
+        self.bits.map_or(Ok(model.clone()), |bits| model.truncated(bits).map_err(named))
     }
 }
 

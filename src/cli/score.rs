@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use nearbit::Error;
 use nearbit::formats::{Origin, open};
-use nearbit::model::Model;
 use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::Reading;
 use super::output::{Fields, Table};
-use super::place::source_kind;
+use super::place::{ModelFile, source_kind};
 use super::progress;
 
 /// Rows that are scored together.
@@ -29,9 +28,8 @@ Examples:
 pub struct Args {
     /// What to score; - for standard input
     input: PathBuf,
-    /// The model
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
     /// Only the N rows that score highest, the highest first [default: 20 in a table, else all]
     #[arg(long, value_name = "N")]
     top: Option<usize>,
@@ -40,7 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    let model = Model::load(&args.model)?;
+    let model = args.model.load()?;
     let options = args.reading.options(source_kind(model.input()));
     let mut rows = open(&Origin::from(args.input.as_path()), &options)?;
     let mut bar = progress::Reading::new(console, "scoring", &rows);

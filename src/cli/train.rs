@@ -28,7 +28,8 @@ use super::progress::Training;
 Examples:
   nearbit train articles.jsonl.gz --model articles.safetensors
   nearbit train embeddings.npy --preset vector --bits 128 --model m.safetensors
-  nearbit train train-images-idx3-ubyte.gz --bits 64 --seed 7 --model digits.safetensors")]
+  nearbit train train-images-idx3-ubyte.gz --bits 64 --seed 7 --model digits.safetensors
+  nearbit train articles.jsonl.gz --bits 128 --nested 16,32,64 --model nested.safetensors")]
 pub struct Args {
     /// What to learn from: JSONL, CSV, .npy, .fvecs, IDX, a folder of texts; - for standard input
     input: PathBuf,
@@ -41,6 +42,9 @@ pub struct Args {
     /// Bits of a code
     #[arg(long, default_value = "64", value_parser = super::place::width)]
     bits: Width,
+    /// Widths whose codes are to be the first bits of the code; --bits of other commands takes them
+    #[arg(long, value_name = "BITS,...", value_delimiter = ',')]
+    nested: Vec<usize>,
     /// What every random choice follows from
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -80,6 +84,7 @@ impl Args {
     fn options(&self, preset: model::Preset) -> TrainOptions {
         let mut options = TrainOptions {
             bits: self.bits,
+            nested: self.nested.clone(),
             seed: self.seed,
             checkpoint: self.checkpoint.clone(),
             ..TrainOptions::preset(preset)
@@ -148,6 +153,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         ("digest", json!(info.digest.to_string())),
         ("input", json!(info.input)),
         ("bits", json!(info.bits)),
+        ("nested", json!(info.options.nested)),
         ("rows", json!(info.report.rows)),
         ("validation_rows", json!(info.report.validation_rows)),
         ("epochs", json!(info.report.epochs.len())),

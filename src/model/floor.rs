@@ -4,7 +4,7 @@
 //! other goals, and how much it trades depends on the data. So each epoch is judged, without labels, by
 //! what the start is judged by: the share of the 10 exact nearest training rows (by the features' cosine)
 //! of a row held out that are among the 10 nearest by code. The weights of an epoch that finds fewer than
-//! the start are not taken.
+//! the start are not taken. Of nested codes the mean over their widths counts.
 
 use candle_core::Result;
 use rayon::prelude::*;
@@ -30,12 +30,14 @@ pub(super) struct Floor {
     asked: Features,
     rows: Features,
     truth: Neighbours,
+    /// Of the codes that are looked at.
+    widths: Vec<usize>,
 }
 
 impl Floor {
     /// Of what is held out and what is learned from; `None` where nothing is held out, or there are
     /// too few rows for 10 of them to be near.
-    pub fn new(data: &Data) -> crate::error::Result<Option<Self>> {
+    pub fn new(data: &Data, widths: Vec<usize>) -> crate::error::Result<Option<Self>> {
         let spread = |rows: &Features, most: usize| {
             let n = rows.rows().min(most);
             rows.select(&(0..n).map(|i| i * rows.rows() / n).collect::<Vec<_>>())
@@ -47,16 +49,20 @@ impl Floor {
         let asked = spread(&held_out.rows, MOST.0);
         let rows = spread(&data.train.rows, MOST.1);
         let truth = nearest_rows(&rows, &asked, K)?;
-        Ok(Some(Self { asked, rows, truth }))
+        Ok(Some(Self { asked, rows, truth, widths }))
     }
 
-    /// The share of the exact neighbours that are found by the codes of `network`; of rows of equal
-    /// distance the earlier come first.
+    /// The share of the exact neighbours that are found by the codes of `network`, mean over
+    /// the widths.
     pub fn recall(&self, network: &Network) -> crate::error::Result<f64> {
-        let (rows, asked) = (
-            codes(network, &self.rows).map_err(internal)?,
-            codes(network, &self.asked).map_err(internal)?,
-        );
+        let rows = values(network, &self.rows).map_err(internal)?;
+        let asked = values(network, &self.asked).map_err(internal)?;
+        let found = |&width: &usize| self.found(&codes(&rows, width), &codes(&asked, width));
+        Ok(self.widths.iter().map(found).sum::<f64>() / self.widths.len() as f64)
+    }
+
+    /// The share that is found by these codes; of rows of equal distance the earlier come first.
+    fn found(&self, rows: &[Vec<u64>], asked: &[Vec<u64>]) -> f64 {
         let found = |(i, query): (usize, &Vec<u64>)| {
             let each =
                 rows.iter().enumerate().map(|(row, code)| (distance(query, code), row as u32));
@@ -65,23 +71,26 @@ impl Floor {
             near[..K].iter().filter(|(_, row)| self.truth.of(i).contains(row)).count()
         };
         let found: usize = asked.par_iter().enumerate().map(found).sum();
-        Ok(found as f64 / (K * asked.len()) as f64)
+        found as f64 / (K * asked.len()) as f64
     }
 }
 
-/// The bits of each row's code, 64 to a word.
-fn codes(network: &Network, rows: &Features) -> Result<Vec<Vec<u64>>> {
+/// Each row's values before the code's sigmoid.
+fn values(network: &Network, rows: &Features) -> Result<Vec<Vec<f32>>> {
     let mut none = Dropout { share: 0.0, rng: stream(0, Purpose::Dropout, 0) };
     let all: Vec<usize> = (0..rows.rows()).collect();
-    let mut codes = Vec::with_capacity(all.len());
+    let mut values = Vec::with_capacity(all.len());
     for batch in all.chunks(BATCH) {
-        let values = network.encode::<f32>(&tensor(&rows.select(batch))?, &mut none)?.code;
-        for row in values.to_vec2::<f32>()? {
-            let word = |values: &[f32]| {
-                values.iter().fold(0u64, |word, &value| word << 1 | u64::from(value > 0.0))
-            };
-            codes.push(row.chunks(64).map(word).collect());
-        }
+        let code = network.encode::<f32>(&tensor(&rows.select(batch))?, &mut none)?.code;
+        values.extend(code.to_vec2::<f32>()?);
     }
-    Ok(codes)
+    Ok(values)
+}
+
+/// The first `width` bits of each row's code, 64 to a word.
+fn codes(values: &[Vec<f32>], width: usize) -> Vec<Vec<u64>> {
+    let word = |values: &[f32]| {
+        values.iter().fold(0u64, |word, &value| word << 1 | u64::from(value > 0.0))
+    };
+    values.iter().map(|row| row[..width].chunks(64).map(word).collect()).collect()
 }

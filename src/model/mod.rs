@@ -27,6 +27,7 @@ pub mod hyperplanes;
 mod known;
 mod layer;
 mod loss;
+mod nested;
 mod network;
 mod objective;
 mod options;

@@ -8,6 +8,8 @@
 //!                                 bits of both, and the rows       similarity
 //!                                 a, or a hidden layer             sparsity, contraction, divergence
 //! ```
+//!
+//! Where codes are nested, what is asked of a code is asked of its prefixes (see [`nested`](super::nested)).
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use super::corrupt::{corrupt, extremes};
 use super::data::Part;
 use super::layer::Rows;
 use super::loss::{Block, Target, numbers_of};
+use super::nested::{drawn, prefix, widths};
 use super::network::{Dropout, Encoded, Network};
 use super::options::{Binarize, Sparsity, TrainOptions};
 use super::penalty::{SMALL_STEP, contraction, contraction_seen, perturb, sparsity};
@@ -31,6 +34,8 @@ use crate::input::Features;
 pub(super) struct Objective<'a> {
     options: &'a TrainOptions,
     pub blocks: Vec<Block>,
+    /// What a code is judged at: its own width, and those of the prefixes that are to be codes.
+    widths: Vec<usize>,
     /// The smallest and the largest feature.
     extremes: (f32, f32),
     /// A step that is small beside the features.
@@ -72,6 +77,7 @@ impl<'a> Objective<'a> {
         Ok(Self {
             options,
             blocks: Block::all(options, rows.cols())?,
+            widths: widths(options),
             extremes: extremes(rows),
             small: SMALL_STEP * if size > 0.0 { size } else { 1.0 },
         })
@@ -104,13 +110,17 @@ impl<'a> Objective<'a> {
         }
         let a = encoded.code.narrow(0, 0, n)?;
         let mut terms = Vec::new();
+        let share = 1.0 / self.widths.len() as f64;
         let mut targets = vec![Target { rows: &own, weight: options.reconstruction }];
         let partner;
         if let Some(neighbours) = options.neighbours {
             let p = sigmoid(&encoded.code)?;
-            let (p_own, p_partner) = (p.narrow(0, 0, n)?, p.narrow(0, n, n)?);
-            let contrast = info_nce::<f32>(&p_own, &p_partner, neighbours.temperature)?;
-            terms.push(contrast.affine(neighbours.contrast, 0.0)?);
+            for &width in &self.widths {
+                let p = p.narrow(1, 0, width)?;
+                let (own, partner) = (p.narrow(0, 0, n)?, p.narrow(0, n, n)?);
+                let contrast = info_nce::<f32>(&own, &partner, neighbours.temperature)?;
+                terms.push(contrast.affine(neighbours.contrast * share, 0.0)?);
+            }
             partner = part.rows.select(partners);
             targets.push(Target { rows: &partner, weight: neighbours.reconstruction });
         }
@@ -121,15 +131,28 @@ impl<'a> Objective<'a> {
             let own_variance = own_variance.transpose()?;
             let mut rng = look.stream(options.seed, Purpose::Bits);
             let z = code::<f32>(&a, own_variance.as_ref(), how, done, &mut rng)?;
-            terms.push(network.reconstruction::<f32>(&z, &self.blocks, &targets, &mut dropout)?);
-            if options.prior > 0.0 {
-                terms.push(self.divergence(&a, own_variance.as_ref(), &own)?);
+            let widths = self.given_back_from(look);
+            let share = 1.0 / widths.len() as f64;
+            for width in widths {
+                let z = prefix(&z, width)?;
+                let loss =
+                    network.reconstruction::<f32>(&z, &self.blocks, &targets, &mut dropout)?;
+                terms.push(loss.affine(share, 0.0)?);
+                if options.prior > 0.0 {
+                    let variance = own_variance.as_ref().map(|v| v.narrow(1, 0, width));
+                    let loss =
+                        self.divergence(&a.narrow(1, 0, width)?, variance.transpose()?, &own)?;
+                    terms.push(loss.affine(share, 0.0)?);
+                }
             }
         }
         if let (Some(how), Features::Dense(rows)) = (options.similarity, &clean) {
-            let loss = similarity::<f32>(&encoded.code, rows, how.temperature)?;
-            let width = options.bits.bits() as f64 / 128.0;
-            terms.push(loss.affine(how.weight * width * width, 0.0)?);
+            for &width in &self.widths {
+                let code = encoded.code.narrow(1, 0, width)?;
+                let loss = similarity::<f32>(&code, rows, how.temperature)?;
+                let wide = width as f64 / 128.0;
+                terms.push(loss.affine(how.weight * wide * wide * share, 0.0)?);
+            }
         }
         self.add_penalties(&mut terms, network, &x, &encoded, look)?;
         let mut terms = terms.into_iter();
@@ -146,6 +169,17 @@ impl<'a> Objective<'a> {
                 corrupt(rows, how, self.extremes, &mut rng)
             }
             _ => rows.clone(),
+        }
+    }
+
+    /// The widths that a batch is given back from: one that is drawn to learn, all of them to judge.
+    fn given_back_from(&self, look: Look) -> Vec<usize> {
+        match look {
+            Look::Learn { .. } => {
+                let mut rng = look.stream(self.options.seed, Purpose::Width);
+                vec![drawn(&self.widths, &mut rng)]
+            }
+            Look::Judge { .. } => self.widths.clone(),
         }
     }
 
@@ -171,11 +205,11 @@ impl<'a> Objective<'a> {
     fn divergence(
         &self,
         a: &Tensor,
-        log_variance: Option<&Tensor>,
+        log_variance: Option<Tensor>,
         rows: &Features,
     ) -> Result<Tensor> {
         let each = match log_variance {
-            Some(log_variance) => of_normals(a, log_variance)?,
+            Some(log_variance) => of_normals(a, &log_variance)?,
             None => of_bits(a)?,
         };
         let scale = |row| self.options.prior / numbers_of(&self.blocks, rows, row) as f64;

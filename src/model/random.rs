@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Order,
     /// Which neighbour each row is paired with; the step is the epoch.
     Walk,
+    /// The width that a step gives its rows back from.
+    Width,
     /// Noise before the sigmoid, or the draws of Bernoulli bits.
     Bits,
     /// Everything random in looking at the validation rows.
@@ -45,6 +47,7 @@ impl Purpose {
             Self::Split => "split",
             Self::Order => "order",
             Self::Walk => "walk",
+            Self::Width => "width",
             Self::Bits => "bits",
             Self::Validation => "validation",
             Self::Corruption => "corruption",

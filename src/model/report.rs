@@ -51,7 +51,7 @@ pub struct EpochReport {
     /// Loss of the validation rows with rounded codes; `None` without such rows.
     pub validation_loss: Option<f64>,
     /// The share of the 10 exact neighbours of rows held out that are among the 10 nearest by code;
-    /// only of a training that starts from ITQ.
+    /// only of a training that starts from ITQ. Of nested codes, the mean over their widths.
     #[serde(default)]
     pub recall: Option<f64>,
     /// How evenly the bits are used: mean over bits of twice the rarer value's share. 1 where every

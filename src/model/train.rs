@@ -29,6 +29,7 @@ use super::data::{Data, check_features};
 use super::features::Pipeline;
 use super::floor::Floor;
 use super::layer::Rows;
+use super::nested::widths;
 use super::network::Network;
 use super::objective::{Look, Objective, tensor};
 use super::options::{Procedure, TrainOptions};
@@ -194,7 +195,10 @@ impl<'a> Training<'a> {
             data,
             options,
             objective: Objective::new(options, rows)?,
-            floor: if options.start_from_itq { Floor::new(data)? } else { None },
+            floor: match options.start_from_itq {
+                true => Floor::new(data, widths(options))?,
+                false => None,
+            },
             adam: Adam::new(variables, options),
             network,
             state: State { report, best: None },

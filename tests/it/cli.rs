@@ -112,6 +112,52 @@ fn train_encode_index_search_agree() {
 }
 
 #[test]
+fn a_nested_model_is_used_at_each_of_its_widths() {
+    let env = TestEnv::new();
+    let paragraphs = sample("paragraphs.jsonl");
+    let train = format!("train {paragraphs} --epochs 1");
+    let trained = env.one(&format!("{train} --bits 24 --nested 8,16 --model m.safetensors"));
+    assert_eq!(trained["nested"], json!([8, 16]));
+    let encode = format!("encode {paragraphs} --model m.safetensors");
+    assert_eq!(env.one(&format!("{encode} --out whole.npy"))["bits"], 24);
+    assert_eq!(env.one(&format!("{encode} --bits 8 --out cut.npy"))["bits"], 8);
+    let read = |name: &str| fs::read(env.path(name)).unwrap()[128..].to_vec();
+    let first: Vec<u8> = read("whole.npy").chunks(3).map(|code| code[0]).collect();
+    assert_eq!(read("cut.npy"), first);
+
+    let eval = format!("eval --model m.safetensors --database {paragraphs} --bits 8 --labels-only");
+    assert_eq!(env.one(&eval)["model"]["bits"], 8);
+    assert_eq!(env.ok("decode 9f --model m.safetensors --bits 8").len(), 1);
+
+    // From the file, and from the model that the database has.
+    env.ok("collection create whole --data-dir db --model m.safetensors");
+    for (name, model) in [("small", "m.safetensors"), ("again", "m")] {
+        let create = format!("collection create {name} --data-dir db --model {model} --bits 8");
+        let made = env.one(&create);
+        let encoder = made["encoder"].as_str().unwrap();
+        assert!(made["bits"] == 8 && encoder.contains("m-8@1"), "{made}");
+    }
+    env.ok(&format!("index {paragraphs} --data-dir db -c small"));
+    let code = env.one("get astronomy-001 --data-dir db -c small")["code"].clone();
+    assert_eq!(code, format!("{:02x}", first[0]));
+
+    let widths = "bits: expected a width that the model was trained for (8, 16, 24), got 12";
+    for line in [
+        format!("{encode} --bits 12 --out x.npy"),
+        eval.replace("--bits 8", "--bits 12"),
+        "collection create x --data-dir db --model m.safetensors --bits 12".to_owned(),
+        "collection create x --data-dir db --model m --bits 12".to_owned(),
+    ] {
+        env.fails(1, &line, &[widths]);
+    }
+    assert!(!env.path("x.npy").exists());
+    let train = format!("{train} --model x.safetensors --bits 24");
+    env.fails(1, &format!("{train} --nested 16,8"), &["nested: expected rising widths", "[16, 8]"]);
+    env.fails(1, &format!("{train} --nested 24"), &["from 1 to below 24 bits"]);
+    env.fails(2, "collection create x --data-dir db --model m --bits 8 --dim 3", &["--dim"]);
+}
+
+#[test]
 fn outputs() {
     let env = with_codes();
     env.file("q.npy", npy("|u1", "(2, 1)", &[0, 7]));

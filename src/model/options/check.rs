@@ -8,6 +8,7 @@ impl TrainOptions {
     /// another.
     pub fn check(&self) -> Result<()> {
         self.check_ranges()?;
+        self.check_nested()?;
         self.check_goals()?;
         self.check_code_layer()?;
         self.check_starts()?;
@@ -82,6 +83,26 @@ impl TrainOptions {
             number("neighbour reconstruction", neighbours.reconstruction, 0.0, 1e6)?;
         }
         Ok(())
+    }
+
+    /// Nested widths rise to the code's, and every part of the training knows what a prefix is.
+    fn check_nested(&self) -> Result<()> {
+        if self.nested.is_empty() {
+            return Ok(());
+        }
+        let widths = [&[0], &self.nested[..], &[self.bits.bits()]].concat();
+        if !widths.is_sorted_by(|a, b| a < b) {
+            let message = format!(
+                "expected rising widths from 1 to below {}, got {:?}",
+                self.bits, self.nested
+            );
+            return Err(Error::invalid("nested", message));
+        }
+        refuse(
+            matches!(self.sparsity, Some(Sparsity::Top(_))),
+            "nested",
+            "the first bits of a code have no fixed number of ones; take L1 or KL to keep units quiet",
+        )
     }
 
     /// There is something to learn, and something to judge it by.
@@ -193,6 +214,7 @@ impl TrainOptions {
         let others = [
             ("hidden layers", !self.hidden.is_empty() || !self.decoder_hidden().is_empty()),
             ("neighbours", self.neighbours.is_some()),
+            ("nested widths", !self.nested.is_empty()),
             ("similarity", self.similarity.is_some()),
             ("corruption", self.corruption.is_some()),
             ("sparsity", self.sparsity.is_some()),

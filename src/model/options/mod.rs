@@ -38,6 +38,12 @@ pub struct TrainOptions {
     /// Width of the codes, in bits.
     #[serde(with = "bits")]
     pub bits: Width,
+    /// Narrower widths, ascending: the first so many bits of a code are to be good codes too, and
+    /// [`Model::truncated`](crate::model::Model::truncated) cuts the model to any of them. Every goal is
+    /// then the mean over the widths (Matryoshka representation learning, Kusupati et al., 2022; the
+    /// reconstruction by a width drawn for each step, as in nested dropout, Rippel et al., 2014).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<usize>,
     /// Sizes of the encoder's hidden layers, from the input to the code. Empty: a linear encoder.
     pub hidden: Vec<usize>,
     /// Sizes of the decoder's hidden layers, from the code to the output; `None` mirrors the encoder.
@@ -139,6 +145,7 @@ impl TrainOptions {
         let common = Self {
             preset,
             bits: default_bits(),
+            nested: Vec::new(),
             hidden: Vec::new(),
             decoder: None,
             activation: Activation::Relu,

@@ -1,6 +1,7 @@
 //! Training from end to end: what comes out, that it comes out again, and what bad input says.
 
 mod families;
+mod nested;
 mod reverse;
 
 use std::io::Read;
@@ -76,11 +77,12 @@ fn says(result: Result<Model>, expected: &str) {
     assert!(error.contains(expected), "expected {expected:?} in {error:?}");
 }
 
-fn all() -> [(Inputs, TrainOptions); 3] {
+fn all() -> [(Inputs, TrainOptions); 4] {
     [
         (texts(), small(Preset::Text)),
         (vectors(), small(Preset::Vector)),
         (images(), small(Preset::Image)),
+        (images(), TrainOptions { nested: vec![3, 6], ..small(Preset::Image) }),
     ]
 }
 
