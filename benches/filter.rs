@@ -1,5 +1,5 @@
 //! What does a filter cost, at 1, 10 and 50 % of the records, with an index of its field and without?
-//! How long until a million records are in the index of a field, after the collection is opened?
+//! How long until a million records are in the index of a field, and how much memory does it take?
 //!
 //! ```text
 //! cargo bench --bench filter                  a million records of 64-bit clustered codes
@@ -24,6 +24,13 @@ const RECORDS: usize = 1_000_000;
 const QUERIES: usize = 100;
 const GROUP: usize = 10_000;
 
+/// Multiples of it, modulo 2^64, are distinct, lie evenly and are in no order.
+const SHUFFLE: i64 = 0x9e37_79b9_7f4a_7c15_u64 as i64;
+
+/// The fields that are indexed: one of 100 values; two of as many as there are
+/// records, in their order and in none.
+const FIELDS: [&str; 3] = ["percent", "serial", "shuffled"];
+
 fn main() -> Result<()> {
     // `cargo bench` adds flags of its own.
     let records = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(RECORDS);
@@ -31,18 +38,15 @@ fn main() -> Result<()> {
     let (codes, queries) = Spread::Clustered.make(64, records, QUERIES);
     {
         let database = Database::open(dir.path())?;
-        let settings = CollectionSettings {
-            index_fields: vec!["percent".parse()?, "serial".parse()?],
-            ..CollectionSettings::new(EncoderSpec::Codes { width: Width::new(64)? })
-        };
+        let settings = CollectionSettings::new(EncoderSpec::Codes { width: Width::new(64)? });
         let collection = database.create_collection("c", &settings)?;
         for start in (0..records).step_by(GROUP) {
             let record = |i: usize| -> Result<NewRecord> {
                 // Which records match has nothing to do with their codes.
                 let percent = i.wrapping_mul(0x9e37_79b9) / 7 % 100;
+                let shuffled = (i as i64).wrapping_mul(SHUFFLE);
                 let payload = format!(
-                    r#"{{"percent":{percent},"plain":{percent},"serial":{i},"label":"l{}"}}"#,
-                    i % 20
+                    r#"{{"percent":{percent},"plain":{percent},"serial":{i},"shuffled":{shuffled}}}"#
                 );
                 Ok(NewRecord::code(codes.get(i)).with_payload(Payload::from_json(&payload)?))
             };
@@ -52,21 +56,23 @@ fn main() -> Result<()> {
     }
     let start = Instant::now();
     let database = Database::open(dir.path())?;
-    let opened = start.elapsed();
+    println!("{records} records: open in {:.2} s", start.elapsed().as_secs_f64());
     let collection = database.collection("c")?;
-    while !collection.info().index_fields.iter().all(|indexed| indexed.complete) {
-        std::thread::sleep(Duration::from_millis(5));
+    for field in FIELDS {
+        let (start, before) = (Instant::now(), resident());
+        collection.index_field(field.parse()?)?;
+        while !collection.info().index_fields.iter().all(|indexed| indexed.complete) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let bytes = (resident() - before) / records as f64;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{field} indexed in {seconds:.2} s, {bytes:.0} bytes a record");
     }
-    println!(
-        "{records} records: open in {:.2} s, two fields indexed {:.2} s later",
-        opened.as_secs_f64(),
-        (start.elapsed() - opened).as_secs_f64()
-    );
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9} {:>8}",
         "filter", "call", "filter", "search", "read", "tested"
     );
-    let half = records / 2;
+    let (half, most) = (records / 2, records / 10 * 9);
     let filters = [
         None,
         Some("percent < 1".to_owned()),
@@ -74,11 +80,25 @@ fn main() -> Result<()> {
         Some("percent < 50".to_owned()),
         Some("percent != 7".to_owned()),
         Some(format!("serial < {half}")),
+        Some(format!("serial < {most}")),
+        Some(format!("serial >= {most} and percent < 50")),
+        Some(format!("shuffled < {}", i64::MIN / 5 * 4)),
+        Some("shuffled < 0".to_owned()),
+        Some(format!("shuffled > {}", i64::MIN / 5 * 4)),
+        Some(format!("shuffled > {} and shuffled < {}", i64::MIN / 4, i64::MAX / 4)),
         Some("plain < 50".to_owned()),
         Some("plain < 1".to_owned()),
         Some("percent < 10 and plain < 5".to_owned()),
     ];
     filters.iter().try_for_each(|filter| measure(&collection, &queries, filter.as_deref()))
+}
+
+/// The memory of this process, in bytes; nothing where the system does not tell.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib * 1024.0)
 }
 
 fn measure(collection: &Collection, queries: &[Code], filter: Option<&str>) -> Result<()> {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::{BitAndAssign, BitOrAssign, Range, SubAssign};
 
-use roaring::RoaringTreemap;
+use roaring::{MultiOps, RoaringTreemap};
 
 /// A set of record numbers.
 ///
@@ -26,6 +26,11 @@ impl Numbers {
     /// No number.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is in one of some sets, or in more.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Numbers>) -> Self {
+        Self(sets.into_iter().map(|set| &set.0).union())
     }
 
     /// Adds a number; says whether it is new.

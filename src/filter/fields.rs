@@ -7,14 +7,13 @@
 //!
 //! It holds values of every kind, so it needs no type: whatever a condition asks, it can answer.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 
 use serde_json::Value as Json;
 
-use super::value::Kind;
-use super::{Comparison, Condition, Date, Field, Point, Value};
+use super::sorted::Sorted;
+use super::values::Values;
+use super::{Condition, Field, Value};
 use crate::numbers::Numbers;
 use crate::record::Payload;
 
@@ -22,9 +21,9 @@ use crate::record::Payload;
 #[derive(Default)]
 pub(crate) struct FieldIndex {
     /// The records whose field is this value.
-    values: BTreeMap<Value, Postings>,
+    values: Sorted,
     /// The records whose field is an array with this element.
-    elements: BTreeMap<Value, Postings>,
+    elements: Values,
     exists: Numbers,
     null: Numbers,
     arrays: Numbers,
@@ -65,10 +64,12 @@ impl FieldIndex {
             Content::Null => {
                 self.null.insert(number);
             }
-            Content::Value(value) => post(&mut self.values, value, number),
+            Content::Value(value) => self.values.insert(value, number),
             Content::Array(elements) => {
                 self.arrays.insert(number);
-                elements.into_iter().for_each(|e| post(&mut self.elements, e, number));
+                for element in elements {
+                    self.elements.insert(element, number);
+                }
             }
             Content::Other => {}
         }
@@ -101,9 +102,8 @@ impl FieldIndex {
 
     /// Drops records, which are dead.
     pub(crate) fn forget(&mut self, dead: &Numbers) {
-        for postings in [&mut self.values, &mut self.elements] {
-            postings.retain(|_, postings| postings.forget(dead));
-        }
+        self.values.forget(dead);
+        self.elements.forget(dead);
         for numbers in [&mut self.exists, &mut self.null, &mut self.arrays] {
             *numbers -= dead;
         }
@@ -114,17 +114,13 @@ impl FieldIndex {
         match condition {
             Condition::Exists => self.exists.clone(),
             Condition::IsNull => self.null.clone(),
-            Condition::In(values) => union(values.iter().filter_map(|v| self.values.get(v))),
-            Condition::Compare(comparison, point) => {
-                union(self.values.range(range(*comparison, point)).map(|(_, postings)| postings))
-            }
-            Condition::ContainsAny(values) => {
-                union(values.iter().filter_map(|v| self.elements.get(v)))
-            }
+            Condition::In(values) => self.values.any_of(values),
+            Condition::Compare(comparison, point) => self.values.compare(*comparison, point),
+            Condition::ContainsAny(values) => self.elements.any_of(values),
             Condition::ContainsAll(values) => {
                 let mut found = self.arrays.clone();
                 for value in values {
-                    found &= &union(self.elements.get(value));
+                    found &= &self.elements.any_of(std::slice::from_ref(value));
                 }
                 found
             }
@@ -134,75 +130,5 @@ impl FieldIndex {
     /// The number of different values and elements.
     pub(crate) fn values(&self) -> usize {
         self.values.len() + self.elements.len()
-    }
-}
-
-/// The records of one value. Most values of many fields are in one record only.
-enum Postings {
-    One(u64),
-    Many(Numbers),
-}
-
-impl Postings {
-    fn insert(&mut self, number: u64) {
-        match self {
-            Self::One(one) if *one == number => {}
-            Self::One(one) => *self = Self::Many([*one, number].into_iter().collect()),
-            Self::Many(numbers) => {
-                numbers.insert(number);
-            }
-        }
-    }
-
-    /// Whether any is left.
-    fn forget(&mut self, dead: &Numbers) -> bool {
-        match self {
-            Self::One(one) => !dead.contains(*one),
-            Self::Many(numbers) => {
-                *numbers -= dead;
-                !numbers.is_empty()
-            }
-        }
-    }
-}
-
-fn post(postings: &mut BTreeMap<Value, Postings>, value: Value, number: u64) {
-    match postings.entry(value) {
-        Entry::Vacant(vacant) => {
-            vacant.insert(Postings::One(number));
-        }
-        Entry::Occupied(mut occupied) => occupied.get_mut().insert(number),
-    }
-}
-
-fn union<'a>(postings: impl IntoIterator<Item = &'a Postings>) -> Numbers {
-    // Single numbers are put in order first: a set takes them faster then.
-    let mut single = Vec::new();
-    let mut all = Numbers::new();
-    for postings in postings {
-        match postings {
-            Postings::One(number) => single.push(*number),
-            Postings::Many(numbers) => all |= numbers,
-        }
-    }
-    single.sort_unstable();
-    all |= &single.into_iter().collect();
-    all
-}
-
-/// The values of the point's kind that stand so to it.
-fn range(comparison: Comparison, point: &Point) -> (Bound<Value>, Bound<Value>) {
-    // The kinds stand in the order of `Kind`: truth values, numbers, dates, texts.
-    let first_date = || Value(Kind::Date(Date::FIRST));
-    let (first, behind) = match &point.value().0 {
-        Kind::Number(_) => (Bound::Excluded(Value::from(true)), first_date()),
-        _ => (Bound::Included(first_date()), Value(Kind::Text("".into()))),
-    };
-    let at = point.value().clone();
-    match comparison {
-        Comparison::Less => (first, Bound::Excluded(at)),
-        Comparison::AtMost => (first, Bound::Included(at)),
-        Comparison::Greater => (Bound::Excluded(at), Bound::Excluded(behind)),
-        Comparison::AtLeast => (Bound::Included(at), Bound::Excluded(behind)),
     }
 }

@@ -43,9 +43,11 @@ mod evaluate;
 mod fields;
 mod parse;
 mod print;
+mod sorted;
 #[cfg(test)]
 mod tests;
 mod value;
+mod values;
 
 use std::fmt;
 use std::str::FromStr;

@@ -71,6 +71,11 @@ impl Value {
         }
     }
 
+    /// Whether there are greater and smaller ones: a [`Point`].
+    pub(super) fn is_ordered(&self) -> bool {
+        matches!(self.0, Kind::Number(_) | Kind::Date(_))
+    }
+
     /// The kind as words: `a text`, `a number`, `a date`, `true or false`.
     pub(super) fn kind(&self) -> &'static str {
         match self.0 {
@@ -241,13 +246,11 @@ impl TryFrom<Value> for Point {
     /// # Errors
     /// A text or a truth value.
     fn try_from(value: Value) -> Result<Self> {
-        match value.0 {
-            Kind::Number(_) | Kind::Date(_) => Ok(Self(value)),
-            Kind::Bool(_) | Kind::Text(_) => Err(Error::invalid(
-                "value",
-                format!("expected a number or a date, got {} {value}", value.kind()),
-            )),
+        if !value.is_ordered() {
+            let message = format!("expected a number or a date, got {} {value}", value.kind());
+            return Err(Error::invalid("value", message));
         }
+        Ok(Self(value))
     }
 }
 
