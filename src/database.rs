@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 pub use self::check::{Repaired, Report, check, repair};
 pub use self::inspect::inspect;
 pub use self::snapshot::{
-    Snapshot, describe_snapshot, find_snapshot, list_snapshots, restore, verify_snapshot,
+    Snapshot, describe_snapshot, find_snapshot, list_snapshots, pack_snapshot, restore,
+    unpack_snapshot, verify_snapshot,
 };
 
 use crate::code::Width;

@@ -1,10 +1,11 @@
-//! `nearbit snapshot`: makes, lists, verifies, restores and deletes snapshots.
+//! `nearbit snapshot`: makes, lists, verifies, packs, restores and deletes snapshots.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use nearbit::database::{
-    Snapshot, describe_snapshot, find_snapshot, list_snapshots, restore, verify_snapshot,
+    Snapshot, describe_snapshot, find_snapshot, list_snapshots, pack_snapshot, restore,
+    unpack_snapshot, verify_snapshot,
 };
 use serde_json::json;
 
@@ -13,12 +14,14 @@ use super::exit::{Exit, Failure};
 use super::output::{Fields, Table};
 use super::place::DataDir;
 
-/// Make, list, verify, restore and delete snapshots of a database
+/// Make, list, verify, pack, restore and delete snapshots of a database
 #[derive(Subcommand)]
 pub enum Command {
     Create(Named),
     List(List),
     Verify(Verify),
+    Pack(Pack),
+    Unpack(Unpack),
     Restore(Restore),
     Delete(Named),
 }
@@ -68,6 +71,40 @@ pub struct Verify {
     data_dir: Option<PathBuf>,
 }
 
+/// Put a snapshot into one file, a tar archive compressed with zstd
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nearbit snapshot pack monday --data-dir db --out monday.tar.zst
+  nearbit snapshot pack --from /backup/monday --out monday.tar.zst")]
+pub struct Pack {
+    #[command(flatten)]
+    which: Which,
+    /// The data directory
+    #[arg(long, value_name = "DIR", required_unless_present = "from")]
+    data_dir: Option<PathBuf>,
+    /// The archive, which does not exist yet
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Make a snapshot of an archive again, to restore from
+///
+/// The archive may come from anywhere: what it does not name, names twice, or tells another length or
+/// checksum of is refused, and so is what is no plain file; nothing is left then.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  nearbit snapshot unpack monday.tar.zst --out monday
+  nearbit snapshot restore --from monday --data-dir new-db")]
+pub struct Unpack {
+    /// The archive
+    archive: PathBuf,
+    /// The directory of the snapshot, which does not exist yet
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 /// Make a data directory what a snapshot holds
 ///
 /// The snapshot is copied aside and verified before anything is replaced; where that fails, or is
@@ -90,6 +127,11 @@ pub struct Restore {
 impl Which {
     fn find(&self, dir: Option<&Path>) -> Result<PathBuf, Failure> {
         match (&self.name, &self.from, dir) {
+            (_, Some(from), _) if from.is_file() => Err(Failure::usage(format!(
+                "expected the directory of a snapshot, got the file {}: `nearbit snapshot unpack` \
+                 makes one of an archive",
+                from.display()
+            ))),
             (_, Some(from), _) => Ok(from.clone()),
             (Some(name), None, Some(dir)) => Ok(find_snapshot(dir, name)?),
             _ => Err(Failure::usage("expected the name of a snapshot and --data-dir, or --from")),
@@ -117,6 +159,23 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
                 ("findings", json!(found)),
             ]))?;
             return Ok(if findings.is_empty() { Exit::Done } else { Exit::Damaged });
+        }
+        Command::Pack(args) => {
+            let from = args.which.find(args.data_dir.as_deref())?;
+            let bytes = pack_snapshot(&from, &args.out)?;
+            let out = args.out.display().to_string();
+            console.next(format!("nearbit snapshot unpack {out} --out DIR"));
+            let snapshot = json!(from.display().to_string());
+            console.result(&Fields::new([
+                ("snapshot", snapshot),
+                ("archive", json!(out)),
+                ("bytes", json!(bytes)),
+            ]))?;
+        }
+        Command::Unpack(args) => {
+            console.result(&describe(&unpack_snapshot(&args.archive, &args.out)?))?;
+            let from = args.out.display();
+            console.next(format!("nearbit snapshot restore --from {from} --data-dir DIR"));
         }
         Command::Restore(args) => {
             let from = args.which.find(Some(&args.dir.data_dir))?;

@@ -191,6 +191,38 @@ pub fn describe_snapshot(dir: &Path) -> Result<Snapshot> {
     Ok(Snapshot::new(SnapshotManifest::read(dir)?, dir.to_path_buf()))
 }
 
+/// Puts the snapshot in the directory `from` into one file, a tar archive compressed with zstd, which
+/// is durable then; how long it is.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::database::{pack_snapshot, unpack_snapshot, verify_snapshot};
+///
+/// let made = database.create_snapshot("monday")?;
+/// let (archive, elsewhere) = (dir.path().join("monday.tar.zst"), dir.path().join("elsewhere"));
+/// pack_snapshot(&made.dir, &archive)?;
+/// assert_eq!(unpack_snapshot(&archive, &elsewhere)?.records, 2);
+/// assert!(verify_snapshot(&elsewhere)?.is_empty());
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Exists`] where there is something at `to`; [`Error::Damaged`] where the snapshot is not
+/// what was made; a disk that does not answer.
+pub fn pack_snapshot(from: &Path, to: &Path) -> Result<u64> {
+    store::pack(from, to)
+}
+
+/// Makes the directory `to`, a snapshot to restore from, of an archive that [`pack_snapshot`] made.
+/// The archive may come from anywhere: all that is in it is compared with what it says of itself.
+///
+/// # Errors
+/// [`Error::Exists`] where there is something at `to`; [`Error::Damaged`] where the archive is not
+/// what was made; a disk that does not answer. Nothing is at `to` then.
+pub fn unpack_snapshot(archive: &Path, to: &Path) -> Result<Snapshot> {
+    Ok(Snapshot::new(store::unpack(archive, to)?, to.to_path_buf()))
+}
+
 /// What is not as it was put into the snapshot in the directory `dir`: files that are missing or
 /// more, that have another length or other bytes, and collections that do not pass a check or have
 /// another number of records.

@@ -294,7 +294,7 @@ impl Files {
 }
 
 /// Where a file is written before it takes the place of `path`.
-fn aside(path: &Path) -> PathBuf {
+pub(super) fn aside(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".new");
     name.into()

@@ -86,7 +86,9 @@ pub use hold::Hold;
 pub use inspect::{Item, inspect};
 pub use replace::{Replacement, finish_replacement};
 pub use salvage::{Salvaged, salvage};
-pub use snapshot::{Manifest as SnapshotManifest, SnapshotFile, Snapshots, link_or_copy};
+pub use snapshot::{
+    Manifest as SnapshotManifest, SnapshotFile, Snapshots, link_or_copy, pack, unpack,
+};
 pub use table::Table;
 
 use crate::code::{Codes, Width};

@@ -11,10 +11,12 @@
 //! that much is copied as was durable at that moment. The hash table is left out: it is derived. A
 //! snapshot is made under another name, beginning with a dot, and renamed when it is whole.
 
+mod archive;
 mod manifest;
 
 use std::path::{Path, PathBuf};
 
+pub use self::archive::{pack, unpack};
 pub use self::manifest::{Manifest, SnapshotFile};
 use self::manifest::{VERSION, digest, paths_below};
 use super::Store;
@@ -222,7 +224,7 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
 
     use super::*;
@@ -233,7 +235,7 @@ mod tests {
         (dir, snapshots)
     }
 
-    fn fill(dir: &Path) -> Result<Vec<(String, u64)>> {
+    pub fn fill(dir: &Path) -> Result<Vec<(String, u64)>> {
         fs::create_dir(dir.join("deep")).unwrap();
         fs::write(dir.join("deep/file"), b"bytes").unwrap();
         fs::write(dir.join("empty"), b"").unwrap();

@@ -11,9 +11,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use nearbit::database::{pack_snapshot, unpack_snapshot};
 use nearbit::formats::{BitOrder, Format, Origin, ReadOptions, SourceKind, open};
 use nearbit::model::Model;
-use nearbit::{Code, Filter, Payload, RecordId, Width};
+use nearbit::{Code, CollectionSettings, Database, EncoderSpec, Filter, Payload, RecordId, Width};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -177,4 +178,26 @@ fn models() {
     fuzz(&examples.each_ref().map(|example| &example[..]), |bytes| {
         drop(Model::from_bytes(bytes));
     });
+}
+
+/// Snapshots as tar archives, not compressed: damaged zstd seldom gets further than its checksum.
+#[test]
+fn snapshot_archives() {
+    let dir = super::directory::directory();
+    let path = |name: &str| dir.path().join(name);
+    let database = Database::open(path("db")).unwrap();
+    let settings = CollectionSettings::new(EncoderSpec::Codes { width: Width::new(16).unwrap() });
+    database.create_collection("c", &settings).unwrap();
+    let snapshot = database.create_snapshot("s").unwrap();
+    pack_snapshot(&snapshot.dir, &path("s.tar.zst")).unwrap();
+    let packed = std::fs::File::open(path("s.tar.zst")).unwrap();
+    let archive = zstd::decode_all(packed).unwrap();
+    let (changed, out) = (path("changed.tar"), path("out"));
+    fuzz(&[&archive], |bytes| {
+        std::fs::write(&changed, bytes).unwrap();
+        if unpack_snapshot(&changed, &out).is_ok() {
+            std::fs::remove_dir_all(&out).unwrap();
+        }
+    });
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "nothing is left behind");
 }

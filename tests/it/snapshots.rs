@@ -58,8 +58,15 @@ fn the_command_line_makes_lists_verifies_restores_and_deletes() {
     assert_eq!(everything(&Database::open(env.path("db")).unwrap()), before);
     assert_eq!(env.one("snapshot list --data-dir db"), made, "snapshots stay");
 
-    // On another machine.
+    // On another machine, as a directory or as one file.
     copy(&env.path("db/snapshots/monday"), &env.path("carried"));
+    env.ok("snapshot pack monday --data-dir db --out monday.tar.zst");
+    env.fails(1, "snapshot pack monday --data-dir db --out monday.tar.zst", &["exists already"]);
+    let unpacked = env.one("snapshot unpack monday.tar.zst --out unpacked");
+    assert_eq!((&unpacked["records"], &unpacked["name"]), (&made["records"], &made["name"]));
+    env.fails(2, "snapshot restore --from monday.tar.zst --data-dir new", &["snapshot unpack"]);
+    env.ok("snapshot restore --from unpacked --data-dir new");
+    assert_eq!(everything(&Database::open(env.path("new")).unwrap()), before);
     env.ok("snapshot delete monday --data-dir db");
     assert!(env.ok("snapshot list --data-dir db").is_empty());
     env.fails(3, "snapshot delete monday --data-dir db", &["there are none yet"]);

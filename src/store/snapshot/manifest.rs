@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::store::files::Files;
 use crate::store::finding::Finding;
 
-const MANIFEST: &str = "SNAPSHOT";
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+/// Its file.
+pub(super) const MANIFEST: &str = "SNAPSHOT";
+pub(super) const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 pub(super) const VERSION: u32 = 1;
 
 /// What a snapshot says of itself.
@@ -56,12 +57,17 @@ impl Manifest {
     /// snapshot; [`Error::Invalid`] where a newer program made it.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
-        let damaged = |flaw: String| Error::damaged(&path, None, flaw);
-        let bytes = Files::disk().read(&path, MAX_MANIFEST_BYTES)?;
+        Self::parse(Files::disk().read(&path, MAX_MANIFEST_BYTES)?, &path)
+    }
+
+    /// The manifest in the bytes of the file at `path`; errors as [`Manifest::read`] has them.
+    pub(super) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        let damaged = |flaw: String| Error::damaged(path, None, flaw);
         let text = String::from_utf8(bytes).map_err(|flaw| damaged(flaw.to_string()))?;
         let (json, digest) = text.split_once('\n').unwrap_or((&text, ""));
         let got = blake3::hash(json.as_bytes()).to_hex();
         if digest != format!("{got}\n") {
+            let digest: String = digest.chars().take(64).collect();
             return Err(damaged(format!("expected the checksum {digest:?}, got {got}")));
         }
         let version: Version =
@@ -112,11 +118,14 @@ impl Manifest {
         Ok(findings)
     }
 
+    /// Which of the files has this path.
+    pub(super) fn position(&self, path: &str) -> Option<usize> {
+        self.files.binary_search_by(|file| (*file.path).cmp(path)).ok()
+    }
+
     /// What stands in the snapshot in `dir` and does not belong there.
     pub fn strangers(&self, dir: &Path) -> Result<Vec<Finding>> {
-        let known = |path: &str| {
-            path == MANIFEST || self.files.binary_search_by(|file| (*file.path).cmp(path)).is_ok()
-        };
+        let known = |path: &str| path == MANIFEST || self.position(path).is_some();
         let mut found = Vec::new();
         paths_below(&Files::disk(), dir, Path::new(""), &mut found)?;
         let strangers = found.into_iter().filter(|path| !known(path));
@@ -151,7 +160,8 @@ impl SnapshotFile {
         self.check((from.len()?, String::new()), &path)
     }
 
-    fn check(&self, (bytes, blake3): (u64, String), path: &Path) -> Result<()> {
+    /// Compares length and digest of the file at `path` with what they should be.
+    pub(super) fn check(&self, (bytes, blake3): (u64, String), path: &Path) -> Result<()> {
         if bytes != self.bytes {
             let message = format!("expected {} bytes, got {bytes}", self.bytes);
             return Err(Error::damaged(path, None, message));
