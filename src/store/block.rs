@@ -260,6 +260,14 @@ impl<'a> Block<'a> {
         same.iter().take_while(|(k, _)| *k == key).for_each(|(_, number)| each(number));
     }
 
+    /// The entries from `entry` on, which is a key and a number as in a [`Run`].
+    pub(super) fn from(self, entry: &[u8]) -> Self {
+        let (key, number) = entry.split_at(self.key_bytes);
+        let from = (key, number_of(number));
+        let before = self.iter().take_while(|entry| *entry < from).count();
+        Self { entries: &self.entries[before * self.stride()..], ..self }
+    }
+
     /// The entries as a run.
     pub(super) fn to_run(self) -> Run {
         let mut run = Run::new(self.key_bytes);

@@ -186,6 +186,8 @@ impl Store {
         let segments = shared.state().segments.files();
         let mut found = Found::new(shared.hasher, shared.width);
         for segment in &segments {
+            // Compaction may have taken out all records before it.
+            found.next = segment.header.first;
             let read =
                 found.read(&segment.file, &segment.header, segment.crc, &segment.known, None);
             if let Err(error) = read {

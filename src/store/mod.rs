@@ -6,10 +6,11 @@
 //! - A record is found by its number through four bytes in memory (`segment`).
 //! - Writers that wait together share one sync (`commit`), and who can wait for it is told before it
 //!   (`durability`).
-//! - A record is found by its id, and by a code near its own, in the **table** (`table`,
-//!   `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
+//! - A record is found by its id (`lookup`), and by a code near its own (`nearest`), in the **table**
+//!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - That an id is new is nearly always known from memory (`bloom`).
+//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
@@ -39,6 +40,7 @@ mod block;
 mod bloom;
 mod check;
 mod checkpoint;
+mod closed;
 mod commit;
 mod compact;
 mod contents;
@@ -52,7 +54,9 @@ mod inspect;
 mod live;
 mod lookup;
 mod manifest;
+mod nearest;
 mod open;
+mod pieces;
 mod recent;
 mod replace;
 mod replay;
@@ -84,6 +88,7 @@ pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use hold::Hold;
 pub use inspect::{Item, inspect};
+pub use nearest::{Near, Nearby, Way};
 pub use replace::{Replacement, finish_replacement};
 pub use salvage::{Salvaged, salvage};
 pub use snapshot::{Manifest as SnapshotManifest, SnapshotFile, Snapshots, link_or_copy};
@@ -223,6 +228,10 @@ struct Limits {
     hash_mask: u64,
     /// No compaction is due for less than this.
     spare_bytes: u64,
+    /// The most codes that are looked up where the table may not be scanned.
+    look_ups: u64,
+    /// The most hits that a search of the table holds.
+    hits: usize,
 }
 
 impl Default for Limits {
@@ -233,6 +242,8 @@ impl Default for Limits {
             checkpoint_records: 256 << 10,
             hash_mask: u64::MAX,
             spare_bytes: 4 << 20,
+            look_ups: 1 << 24,
+            hits: 1 << 20,
         }
     }
 }
@@ -301,6 +312,10 @@ struct Shared {
     state: RwLock<State>,
     /// Why writes are refused.
     poison: OnceLock<String>,
+    /// Whether the next open is to need no more than `CLOSED` and the table.
+    lean: bool,
+    /// The segments that `CLOSED` named when it was opened.
+    opened_as: Option<Vec<manifest::Known>>,
     /// Set when the store is dropped.
     stopping: AtomicBool,
     /// The spare bytes up to which no other compaction is tried.
@@ -371,6 +386,12 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often something moved between memory and table, and how far that reaches.
+    fn moves_and_reach(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.moves, state.reach)
+    }
+
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -405,4 +426,14 @@ fn code_key<'a>(words: &[u64], width: Width, key: &'a mut [u8; MAX_KEY_BYTES]) -
         *bytes = word.to_be_bytes();
     }
     &key[..width.bytes()]
+}
+
+/// The words of a code that is a key in the table, put into `words`.
+fn code_words(key: &[u8], words: &mut Vec<u64>) {
+    words.clear();
+    words.extend(key.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_be_bytes(word)
+    }));
 }

@@ -7,6 +7,7 @@ mod cli;
 mod code;
 mod collection;
 mod damage;
+mod disk;
 mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
