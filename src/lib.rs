@@ -99,7 +99,7 @@ pub use collection::{
     Ball, Collection, CollectionInfo, CollectionSettings, IndexPlace, IndexedField, KeepVectors,
     Metric, Page, Sizes, Upserted,
 };
-pub use database::Database;
+pub use database::{Database, Scrub};
 pub use encoder::{EncoderInfo, EncoderSpec};
 pub use error::{Error, Result};
 pub use filter::Filter;

@@ -63,6 +63,7 @@ fn sizes(collection: &Collection) -> Value {
         "table_bytes": sizes.store.table_bytes,
         "dead_records": sizes.store.dead,
         "damaged": sizes.store.left_alone.iter().map(|left| &left.reason).collect::<Vec<_>>(),
+        "damaged_places": sizes.store.damaged,
         "memory_bytes": sizes.index.total(),
     })
 }

@@ -155,7 +155,7 @@ impl From<Durability> for proto::Durability {
 
 impl From<&Collection> for proto::Collection {
     fn from(collection: &Collection) -> Self {
-        let info = collection.info();
+        let (info, stats) = (collection.info(), collection.sizes().store);
         let keep_vectors = match info.keep_vectors {
             KeepVectors::None => proto::KeepVectors::None,
             KeepVectors::F16 => proto::KeepVectors::F16,
@@ -180,6 +180,8 @@ impl From<&Collection> for proto::Collection {
             metric: metric.into(),
             durability: Some(info.durability.into()),
             index: index.into(),
+            damaged: stats.damaged,
+            scrubs: stats.scrubs,
             records: info.records,
             created: Some(Timestamp { seconds: info.created as i64, nanos: 0 }),
             index_fields: info.index_fields.into_iter().map(Into::into).collect(),

@@ -231,6 +231,11 @@ impl<'a> Block<'a> {
         self.entries.len() / self.stride()
     }
 
+    /// The bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        HEADER_BYTES + self.entries.len()
+    }
+
     fn key(&self, i: usize) -> &'a [u8] {
         &self.entries[i * self.stride()..][..self.key_bytes]
     }

@@ -38,7 +38,8 @@ impl Store {
                 true => record.to_record(self.width()).map(Some),
                 false => Ok(None),
             };
-            if let Some(record) = place.read(self.width(), read)? {
+            let record = place.read(self.width(), read);
+            if let Some(record) = record.inspect_err(|e| self.shared.damages.note_error(e))? {
                 return Ok(Some((place.number, record)));
             }
         }
@@ -74,7 +75,8 @@ impl Store {
             let place = state.segments.locate_any(number);
             place.or_else(|| state.retired.locate(number))
         };
-        place.map(|place| place.read(self.width(), take)).transpose()
+        let read = place.map(|place| place.read(self.width(), take)).transpose();
+        read.inspect_err(|error| self.shared.damages.note_error(error))
     }
 
     /// At most `limit` records that are younger than record `after`, the oldest first.

@@ -13,7 +13,8 @@
 //! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
-//! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
+//! - What is damaged is found before it is asked for (`scrub`), and can still be looked at, as far as
+//!   it is intact (`walk`, `inspect`).
 //! - What is intact of a damaged collection becomes a new one (`salvage`), a database is copied while
 //!   it is used (`snapshot`), and parts of it are replaced all at once (`replace`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
@@ -63,6 +64,7 @@ mod replay;
 mod rewrite;
 mod row;
 mod salvage;
+mod scrub;
 mod segment;
 mod snapshot;
 mod table;
@@ -76,7 +78,7 @@ mod write;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
@@ -213,6 +215,13 @@ pub struct StoreStats {
     pub table_reach: u64,
     /// Live records that are not in the table yet.
     pub recent: u64,
+    /// Places in the files and the table that were found damaged since it was opened, by readers and
+    /// by scrubs.
+    pub damaged: u64,
+    /// Whole passes of [`Store::scrub`] since then.
+    pub scrubs: u64,
+    /// Bytes that scrubs have verified since then.
+    pub scrubbed_bytes: u64,
 }
 
 /// The limits of a store; tests make them small.
@@ -321,6 +330,7 @@ struct Shared {
     /// The spare bytes up to which no other compaction is tried.
     patience: AtomicU64,
     syncer: durability::Syncer,
+    damages: scrub::Damages,
 }
 
 /// Where everything is.
@@ -377,6 +387,9 @@ impl Store {
             table_bytes: self.shared.trees.bytes(),
             table_reach: state.reach,
             recent: (state.recent.len() + merging) as u64,
+            damaged: self.shared.damages.count(),
+            scrubs: self.shared.damages.passes.load(Ordering::Relaxed),
+            scrubbed_bytes: self.shared.damages.bytes.load(Ordering::Relaxed),
         }
     }
 }

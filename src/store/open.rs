@@ -14,6 +14,7 @@ use super::hash::IdHasher;
 use super::hold::Retired;
 use super::manifest::{Known, Manifest};
 use super::recent::Recent;
+use super::scrub::Damages;
 use super::segment::{Segment, Segments};
 use super::table::{Broken, Table};
 use super::trees::Trees;
@@ -243,6 +244,7 @@ impl Opened {
             stopping: AtomicBool::new(false),
             patience: AtomicU64::new(0),
             syncer: Syncer::default(),
+            damages: Damages::default(),
         };
         let store = Store {
             shared: Arc::new(shared),

@@ -24,6 +24,7 @@ mod mutate;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 mod rescoring;
+mod scrub;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]

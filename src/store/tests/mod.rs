@@ -9,6 +9,7 @@ mod failure;
 mod fault;
 mod model;
 mod repair;
+mod scrub;
 mod together;
 mod workload;
 
