@@ -9,6 +9,7 @@ mod check;
 mod diversity;
 mod duplicates;
 mod fields;
+mod finder;
 mod group;
 mod matching;
 mod rescore;
@@ -17,7 +18,7 @@ mod selection;
 mod settings;
 mod upkeep;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +26,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::ball::Ball;
 use self::fields::Fields;
+use self::finder::Finder;
 pub(crate) use self::settings::Settings;
-pub use self::settings::{CollectionSettings, KeepVectors, Metric};
-use crate::code::{Code, Codes, Width};
+pub use self::settings::{CollectionSettings, IndexPlace, KeepVectors, Metric};
+use crate::code::{Code, Width};
 use crate::encoder::{Encoder, EncoderInfo};
 use crate::error::{Error, Result};
 use crate::filter::Field;
-use crate::index::{Index, Memory};
+use crate::index::Memory;
 use crate::input::InputKind;
 use crate::record::{NewRecord, Record, RecordId, Source};
-use crate::store::{Durability, Operation, Outcome, Store, StoreStats, Table};
+use crate::store::{self, Durability, Operation, Outcome, Store, StoreStats, Table};
 
 /// A collection, described.
 ///
@@ -67,6 +69,8 @@ pub struct CollectionInfo {
     pub index_fields: Vec<IndexedField>,
     /// When a write is durable that does not say so itself.
     pub durability: Durability,
+    /// Where it is searched.
+    pub index: IndexPlace,
 }
 
 /// A field of payloads that is indexed.
@@ -171,7 +175,7 @@ struct Inner {
     /// Before the store, which is closed by the last who holds it.
     fields: Fields,
     store: Arc<Store>,
-    index: Index,
+    finder: Finder,
     /// When a write is durable that does not say so itself.
     durability: Mutex<Durability>,
     /// Held while the settings that are kept are changed.
@@ -199,13 +203,19 @@ impl Collection {
         table: &Table,
         encoder: impl FnOnce(&EncoderInfo) -> Result<Encoder>,
     ) -> Result<Self> {
-        let (store, live) = Store::open(folder, table)?;
+        let (store, finder) = match place_of_index(folder)? {
+            IndexPlace::Disk => (Store::open_lean(folder, table)?, Finder::Disk),
+            IndexPlace::Memory => {
+                let (store, live) = Store::open(folder, table)?;
+                let finder = Finder::in_memory(&store, live);
+                (store, finder)
+            }
+        };
         let settings = Settings::from_bytes(&store.settings(), folder)?;
         let fields = settings.fields().map_err(|error| {
             Error::damaged(folder, None, format!("expected the collection's settings: {error}"))
         })?;
         let encoder = encoder(&settings.encoder)?;
-        let index = Index::build(store.width(), live.numbers, live.codes);
         let store = Arc::new(store);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -215,7 +225,7 @@ impl Collection {
                 encoder,
                 fields: Fields::new(fields, Arc::clone(&store)),
                 store,
-                index,
+                finder,
                 changing: Mutex::default(),
                 deleted: AtomicBool::new(false),
             }),
@@ -275,6 +285,7 @@ impl Collection {
             created: settings.created,
             index_fields: self.inner.fields.info(),
             durability: self.durability(),
+            index: self.inner.finder.place(),
         }
     }
 
@@ -530,34 +541,6 @@ impl Collection {
         codes.into_iter().next().ok_or_else(|| Error::invalid("query", "expected a source"))
     }
 
-    /// The code of every record that has one, in no particular order.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// assert_eq!(notes.codes().len(), 2);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn codes(&self) -> Codes {
-        let snapshot = self.inner.index.snapshot();
-        let mut codes = Codes::with_capacity(snapshot.width(), snapshot.len());
-        for (_, words) in snapshot.rows() {
-            // The index holds codes of one width only.
-            let _ = codes.push_words(words);
-        }
-        codes
-    }
-
-    /// How many records stand in buckets of each size: bucket size -> number of buckets.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// assert_eq!(notes.bucket_sizes()[&1], 2); // two codes with one record each
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn bucket_sizes(&self) -> BTreeMap<usize, usize> {
-        self.inner.index.snapshot().bucket_sizes()
-    }
-
     /// What it takes on disk and in memory.
     ///
     /// ```
@@ -566,7 +549,7 @@ impl Collection {
     /// # Ok::<(), nearbit::Error>(())
     /// ```
     pub fn sizes(&self) -> Sizes {
-        Sizes { store: self.inner.store.stats(), index: self.inner.index.memory() }
+        Sizes { store: self.inner.store.stats(), index: self.inner.finder.memory() }
     }
 
     /// Brings the hash table on disk up to date, so that the next open is quick. Nothing depends
@@ -638,11 +621,10 @@ impl Collection {
 
     /// Gives a group to the store, then makes it visible.
     fn commit(&self, operations: Vec<Operation>, durability: Durability) -> Result<Vec<Outcome>> {
-        let Inner { index, fields, store, .. } = &*self.inner;
+        let Inner { finder, fields, store, .. } = &*self.inner;
         let contents = fields.contents(&operations);
-        let outcomes = store.commit_with(operations, durability, |committed| {
-            index.apply(&committed.added.numbers, &committed.added.codes, &committed.removed);
-        })?;
+        let outcomes =
+            store.commit_with(operations, durability, |committed| finder.apply(committed))?;
         fields.apply(contents, &outcomes);
         Ok(outcomes)
     }
@@ -652,6 +634,14 @@ impl fmt::Debug for Collection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Collection({}, {} x {})", self.name(), self.inner.store.len(), self.width())
     }
+}
+
+/// Where the collection in `folder` is searched, by its settings. Whatever is wrong with those is
+/// said by who opens it.
+fn place_of_index(folder: &Path) -> Result<IndexPlace> {
+    let settings = store::settings_in(folder)?;
+    let settings = settings.and_then(|bytes| Settings::from_bytes(&bytes, folder).ok());
+    Ok(settings.map_or(IndexPlace::Memory, |settings| settings.index))
 }
 
 /// An error where an id stands twice: which of the two was meant cannot be known.

@@ -4,6 +4,7 @@ mod check;
 #[cfg(test)]
 mod fixtures;
 mod inspect;
+mod scrub;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use arc_swap::ArcSwap;
 
 pub use self::check::{Repaired, Report, check, repair};
 pub use self::inspect::inspect;
+pub use self::scrub::Scrub;
+use self::scrub::Scrubber;
 pub use self::snapshot::{
     Snapshot, describe_snapshot, find_snapshot, list_snapshots, pack_snapshot, restore,
     unpack_snapshot, verify_snapshot,
@@ -62,13 +65,17 @@ pub struct Database {
     inner: Arc<Inner>,
 }
 
+/// Replaced as a whole, so that nobody who looks one up waits for one that is being made.
+type Collections = ArcSwap<BTreeMap<String, Collection>>;
+
 struct Inner {
     dir: PathBuf,
+    /// First, so that it ends before what it reads is closed.
+    scrubber: Mutex<Option<Scrubber>>,
     /// The version of the format that `FORMAT` names.
     version: AtomicU32,
     table: Table,
-    /// Replaced as a whole, so that nobody who looks one up waits for one that is being made.
-    collections: ArcSwap<BTreeMap<String, Collection>>,
+    collections: Arc<Collections>,
     /// Held while a collection or model is made or deleted, so that a name is taken once.
     making: Mutex<()>,
     /// Last, so that it is given back after everything else is closed.
@@ -110,8 +117,9 @@ impl Database {
             inner: Arc::new(Inner {
                 dir: dir.to_path_buf(),
                 version: AtomicU32::new(version),
+                scrubber: Mutex::default(),
                 table,
-                collections: ArcSwap::default(),
+                collections: Arc::default(),
                 making: Mutex::default(),
                 _lock: lock,
             }),

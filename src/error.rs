@@ -81,6 +81,14 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// It would take more than is allowed: ask for less.
+    #[error("{what}; {hint}")]
+    Exhausted {
+        /// What there is too much of.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
     /// The deadline passed before the answer was complete.
     #[error("the deadline passed before the answer was complete; allow more time or ask for less")]
     Timeout,

@@ -51,7 +51,8 @@
 //! 4. [`index::Index::search`] takes one immutable snapshot, chooses a [`Plan`] by its cost, and
 //!    collects (distance, record number) pairs: from the clusters that can hold something
 //!    near, or from every code, in a kernel made for this CPU. Records since the last fold stand in
-//!    a small delta that is compared too. What was deleted is passed over.
+//!    a small delta that is compared too. What was deleted is passed over. Where the collection is
+//!    searched on disk ([`IndexPlace`]), [`store::Store::nearest`] looks into the hash table instead.
 //! 5. The pairs come back in one total order: distance, then age. Where the search asks for it,
 //!    more of them than are wanted are looked at closely and put in a better order: [`Rescore`].
 //! 6. [`store::Store::read`] turns each record number into an id and a payload, one read and one
@@ -95,10 +96,10 @@ pub mod store;
 
 pub use code::{Code, Codes, Width};
 pub use collection::{
-    Ball, Collection, CollectionInfo, CollectionSettings, IndexedField, KeepVectors, Metric, Page,
-    Sizes, Upserted,
+    Ball, Collection, CollectionInfo, CollectionSettings, IndexPlace, IndexedField, KeepVectors,
+    Metric, Page, Sizes, Upserted,
 };
-pub use database::Database;
+pub use database::{Database, Scrub};
 pub use encoder::{EncoderInfo, EncoderSpec};
 pub use error::{Error, Result};
 pub use filter::Filter;

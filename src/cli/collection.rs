@@ -6,8 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use nearbit::filter::Field;
 use nearbit::model::Model;
 use nearbit::{
-    CollectionInfo, CollectionSettings, Database, Durability, EncoderSpec, Error, InputKind,
-    KeepVectors, Metric, Width,
+    CollectionInfo, CollectionSettings, Database, Durability, EncoderSpec, Error, IndexPlace,
+    InputKind, KeepVectors, Metric, Width,
 };
 use serde_json::json;
 
@@ -77,6 +77,10 @@ pub struct Create {
     /// When a write is durable: before it is acknowledged, or at most so many milliseconds later
     #[arg(long, default_value = "sync", value_name = "sync|interval:MS", value_parser = durability)]
     durability: Durability,
+    /// Search in an index in memory, the fastest; or in the table on disk, which takes little memory
+    /// and is open at once: beyond a small ball a search then takes a pass over the table
+    #[arg(long, value_enum, default_value = "memory", value_name = "memory|disk")]
+    index: Index,
 }
 
 /// Change when a write is durable: before it is acknowledged, or a little later
@@ -161,6 +165,21 @@ enum Alike {
     L2,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Index {
+    Memory,
+    Disk,
+}
+
+impl From<Index> for IndexPlace {
+    fn from(index: Index) -> Self {
+        match index {
+            Index::Memory => Self::Memory,
+            Index::Disk => Self::Disk,
+        }
+    }
+}
+
 impl From<Alike> for Metric {
     fn from(alike: Alike) -> Self {
         match alike {
@@ -235,6 +254,7 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
         metric: args.metric.into(),
         index_fields: args.index_fields,
         durability: args.durability,
+        index: args.index.into(),
         ..CollectionSettings::new(encoder)
     };
     let collection = database.create_collection(&args.name, &settings)?;
@@ -288,7 +308,7 @@ fn nested_name(name: &str, bits: Option<Width>) -> String {
 fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
     let database = args.dir.open()?;
     let mut stream = console.stream();
-    let header = ["name", "records", "bits", "encoder"];
+    let header = ["name", "records", "bits", "encoder", "index"];
     let mut table = Table::new(header);
     for collection in database.collections() {
         let info = describe(&collection.info());
@@ -359,5 +379,6 @@ fn describe(info: &CollectionInfo) -> Fields {
         ("created", json!(info.created)),
         ("index_fields", json!(index_fields)),
         ("durability", json!(info.durability)),
+        ("index", json!(info.index)),
     ])
 }

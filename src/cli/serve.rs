@@ -6,8 +6,8 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use nearbit::Error;
 use nearbit::server::{ServerOptions, serve_blocking};
+use nearbit::{Error, Scrub};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -23,6 +23,7 @@ use super::place::DataDir;
 Examples:
   nearbit serve --data-dir db
   nearbit serve --data-dir db --listen 127.0.0.1:0        a free port, told on standard error
+  nearbit serve --data-dir db --scrub 10                  and verify all bytes once a day
   grpcurl -plaintext 127.0.0.1:7450 list")]
 pub struct Args {
     #[command(flatten)]
@@ -33,12 +34,24 @@ pub struct Args {
     /// Seconds that calls in flight have to finish after the signal
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     drain: u64,
+    /// Verify all checksums in the background, reading so many megabytes a second at most; what is
+    /// damaged is named in the log and counted
+    #[arg(long, value_name = "MB_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    scrub: Option<u32>,
+    /// Seconds from the end of one such pass to the beginning of the next
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS", requires = "scrub")]
+    scrub_pause: u64,
 }
 
 pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
     let mut signals =
         Signals::new([SIGTERM, SIGINT]).map_err(Error::io("listen for", "signals"))?;
     let database = args.dir.open_or_create()?;
+    if let Some(megabytes) = args.scrub {
+        let bytes_per_second = u64::from(megabytes) * 1_000_000;
+        let pause = Duration::from_secs(args.scrub_pause);
+        database.scrub(Scrub { bytes_per_second, pause })?;
+    }
     let listener = TcpListener::bind(args.listen).map_err(|e| refused(args.listen, e))?;
     let address = listener.local_addr().map_err(Error::io("listen on", args.listen.to_string()))?;
     let options = ServerOptions {

@@ -33,8 +33,8 @@ pub struct Args {
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let (_database, collection) = args.place.open()?;
-    let health = Health::of(&collection.codes(), args.seed);
-    let buckets = collection.bucket_sizes();
+    let health = Health::of(&collection.codes()?, args.seed);
+    let buckets = collection.bucket_sizes()?;
     if console.is_table() {
         let mut stream = console.stream();
         table(&collection, &health, stream.text())?;
@@ -45,6 +45,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     console.result(&Fields::new([
         ("collection", json!(collection.name())),
         ("records", json!(collection.info().records)),
+        ("index", json!(collection.info().index)),
         ("health", json!(health)),
         // Bucket size -> number of buckets.
         ("buckets", json!(buckets)),
@@ -62,6 +63,7 @@ fn sizes(collection: &Collection) -> Value {
         "table_bytes": sizes.store.table_bytes,
         "dead_records": sizes.store.dead,
         "damaged": sizes.store.left_alone.iter().map(|left| &left.reason).collect::<Vec<_>>(),
+        "damaged_places": sizes.store.damaged,
         "memory_bytes": sizes.index.total(),
     })
 }
@@ -73,6 +75,7 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
     Fields::new([
         ("collection", json!(collection.name())),
         ("records", json!(collection.info().records)),
+        ("index", json!(collection.info().index)),
         ("codes", json!(health.codes)),
         ("different codes", json!(health.distinct)),
         ("largest bucket", json!(health.largest_bucket)),
@@ -107,7 +110,7 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
         (0..=10).zip(shares).map(|(tenths, bits)| (format!("{:.1}", tenths as f64 / 10.0), bits)),
     )?;
     writeln!(out, "\nbuckets of each size")?;
-    let buckets = collection.bucket_sizes().into_iter().take(10);
+    let buckets = collection.bucket_sizes()?.into_iter().take(10);
     bars(out, buckets.map(|(size, count)| (size.to_string(), count as u64)))?;
     writeln!(out, "\ndistances of random pairs, in bits")?;
     let distances = health.distances.iter().enumerate().filter(|(_, count)| **count > 0);

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Collection;
+use super::finder::Finder;
 use crate::error::Result;
 use crate::store::{Checked, Finding};
 
@@ -11,7 +12,7 @@ const MAX_NAMED: usize = 20;
 
 impl Collection {
     /// Checks the files and the table (see [`Store::check`](crate::store::Store::check)), and that
-    /// the index holds the code of every live record and no other.
+    /// an index in memory holds the code of every live record and no other.
     pub(crate) fn check_stored(&self) -> Result<Checked> {
         self.check_alive()?;
         let store = &self.inner.store;
@@ -20,7 +21,8 @@ impl Collection {
         if !checked.findings.is_empty() {
             return Ok(checked);
         }
-        let snapshot = self.inner.index.snapshot();
+        let Finder::Memory(index) = &self.inner.finder else { return Ok(checked) };
+        let snapshot = index.snapshot();
         let bytes = self.width().bytes();
         let mut found: Vec<(u64, u64)> = snapshot
             .rows()

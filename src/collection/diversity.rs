@@ -11,10 +11,10 @@
 //! vectors where they are rescored, otherwise by the share of bits that agree.
 
 use super::Collection;
+use super::finder::View;
 use super::rescore::{Candidate, Scorer};
 use crate::code::Code;
 use crate::error::Result;
-use crate::index::Snapshot;
 
 impl Collection {
     /// Chooses `limit` of the candidates, in the order in which they are chosen.
@@ -24,11 +24,11 @@ impl Collection {
         limit: usize,
         weight: f32,
         scorer: &Scorer,
-        snapshot: &Snapshot,
+        view: &View,
     ) -> Result<Vec<Candidate>> {
         let codes: Vec<Code> = candidates
             .iter()
-            .map(|candidate| self.code_of(snapshot, candidate.number))
+            .map(|candidate| self.code_of(view, candidate.number))
             .collect::<Result<_>>()?;
         let similarity = |a: usize, b: usize| match scorer {
             Scorer::Vector { metric, .. } => match (vector(&candidates[a]), vector(&candidates[b]))

@@ -21,11 +21,12 @@ impl Collection {
     /// ```
     ///
     /// # Errors
-    /// Damaged bytes, or a disk that does not answer.
+    /// A collection whose index is on disk, damaged bytes, or a disk that does not answer.
     pub fn near_duplicates(&self, radius: u32) -> Result<Vec<Vec<RecordId>>> {
         self.check_alive()?;
         let _hold = self.inner.store.hold();
-        let groups = self.inner.index.snapshot().groups(radius);
+        let index = self.index_in_memory("to find near duplicates")?;
+        let groups = index.snapshot().groups(radius);
         let id = |number: &u64| {
             self.inner.store.id_of(*number)?.ok_or_else(|| {
                 let message = format!("the index has record number {number}, the store has not");

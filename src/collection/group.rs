@@ -52,7 +52,7 @@ impl Collection {
             let all = found.neighbours.len() < limit;
             let found_others = found.neighbours.into_iter();
             let others = found_others.filter(|n| Some(n.number) != prepared.itself);
-            let candidates = self.score(&prepared.scorer, &selection.snapshot, others, search)?;
+            let candidates = self.score(&prepared.scorer, &selection.view, others, search)?;
             let mut groups = self.file(candidates, search, by)?;
             let full = groups.iter().all(|group| group.candidates.len() == by.size);
             let begun = groups.len() == search.limit;
@@ -122,7 +122,7 @@ impl Collection {
             };
             let found = selection.nearest(&self.inner.store, query)?.neighbours.into_iter();
             let others = found.filter(|n| Some(n.number) != prepared.itself).take(by.size);
-            group.candidates = self.score(&prepared.scorer, &selection.snapshot, others, search)?;
+            group.candidates = self.score(&prepared.scorer, &selection.view, others, search)?;
         }
         // What was replaced meanwhile may have been the only record of a group.
         groups.retain(|group| !group.candidates.is_empty());

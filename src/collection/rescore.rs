@@ -11,11 +11,12 @@
 
 use std::cmp::Ordering;
 
+use super::finder::View;
 use super::selection::{READS_PER_LOOK, check_deadline};
 use super::{Collection, KeepVectors, Metric};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
-use crate::index::{Neighbour, Snapshot};
+use crate::index::Neighbour;
 use crate::record::{Record, RecordId, Source};
 use crate::search::{Query, RescoreBy, Search};
 
@@ -161,7 +162,7 @@ impl Collection {
     pub(super) fn score(
         &self,
         scorer: &Scorer,
-        snapshot: &Snapshot,
+        view: &View,
         found: impl Iterator<Item = Neighbour>,
         search: &Search,
     ) -> Result<Vec<Candidate>> {
@@ -174,7 +175,7 @@ impl Collection {
             candidate.score = match scorer {
                 Scorer::Bits(width) => 1.0 - distance as f32 / width.bits() as f32,
                 Scorer::Weights { code, weights, total } => {
-                    let other = self.code_of(snapshot, number)?;
+                    let other = self.code_of(view, number)?;
                     weighted_agreement(code.words(), other.words(), weights, *total)
                 }
                 Scorer::Vector { metric, vector } => {
@@ -190,14 +191,6 @@ impl Collection {
             candidates.sort_by(rank);
         }
         Ok(candidates)
-    }
-
-    /// The code of a record that was found.
-    pub(super) fn code_of(&self, snapshot: &Snapshot, number: u64) -> Result<Code> {
-        let words = snapshot.code(number).ok_or_else(|| {
-            Error::damaged(self.name(), None, format!("no code of record number {number}"))
-        })?;
-        Code::from_words(self.width(), words)
     }
 }
 

@@ -175,21 +175,21 @@ impl Collection {
         stats.searching = start.elapsed();
         let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
         let mut others: Vec<Neighbour> = others.take(wanted).collect();
-        let (scorer, snapshot) = (&prepared.scorer, &selection.snapshot);
+        let (scorer, view) = (&prepared.scorer, &selection.view);
         if let Some(sieve) = &prepared.sieve {
-            let weighed = self.score(sieve, snapshot, others.into_iter(), search)?;
+            let weighed = self.score(sieve, view, others.into_iter(), search)?;
             let best = weighed.into_iter().take(scored);
             let neighbour = |c: Candidate| Neighbour { distance: c.distance, number: c.number };
             others = best.map(neighbour).collect();
         }
-        let mut candidates = self.score(scorer, snapshot, others.into_iter(), search)?;
+        let mut candidates = self.score(scorer, view, others.into_iter(), search)?;
         if search.rescore.is_some() || search.diversity.is_some() {
             stats.rescored = candidates.len() as u64;
         }
         if let Some(diversity) = search.diversity {
             candidates.truncate(chosen_from);
             candidates =
-                self.diversify(candidates, search.limit, diversity.weight, scorer, snapshot)?;
+                self.diversify(candidates, search.limit, diversity.weight, scorer, view)?;
         }
         candidates.truncate(search.limit);
         stats.rescoring = start.elapsed() - stats.searching;

@@ -6,13 +6,14 @@
 //! order, those payloads are read until there are enough hits.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Collection;
+use super::finder::View;
 use crate::error::{Error, Result};
 use crate::filter::{Bounds, Filter, Known};
-use crate::index::{self, Neighbour, Snapshot};
+use crate::index::{self, Neighbour};
 use crate::record::RecordId;
 use crate::store::{Hold, Store};
 
@@ -29,8 +30,8 @@ pub(super) const READS_PER_LOOK: usize = 32;
 
 /// See the module.
 pub(super) struct Selection<'a> {
-    pub(super) snapshot: Arc<Snapshot>,
-    /// So that what the snapshot shows can be read.
+    pub(super) view: View,
+    /// So that what the view shows can be read.
     pub(super) hold: Hold,
     filter: Option<&'a Filter>,
     bounds: Bounds,
@@ -62,7 +63,7 @@ impl Collection {
         let hold = self.inner.store.hold();
         let Some(filter) = filter else {
             return Ok(Selection {
-                snapshot: self.inner.index.snapshot(),
+                view: self.inner.finder.view(&self.inner.store),
                 hold,
                 filter: None,
                 bounds: Bounds::none(),
@@ -72,9 +73,9 @@ impl Collection {
                 read_first: 0,
             });
         };
-        let (bounds, end, snapshot) = self.bounds(filter, deadline)?;
+        let (bounds, end, view) = self.bounds(filter, deadline)?;
         let mut selection = Selection {
-            snapshot,
+            view,
             hold,
             filter: Some(filter),
             narrow: bounds.maybe.len() < end,
@@ -100,28 +101,28 @@ impl Collection {
     }
 
     /// What the indexes of fields can say of a filter; the number that the next record gets; and a
-    /// state of the index whose records they know of.
+    /// view of the records that they know of.
     pub(super) fn bounds(
         &self,
         filter: &Filter,
         deadline: Option<Instant>,
-    ) -> Result<(Bounds, u64, Arc<Snapshot>)> {
+    ) -> Result<(Bounds, u64, View)> {
         let names = filter.ids();
         loop {
             let ids = self.numbers_of(&names)?;
             // Under one hold of the indexes: a record that dies in this state is forgotten by them
             // later, and what it shows was given a number before.
             let indexes = self.inner.fields.read();
-            let snapshot = self.inner.index.snapshot();
+            let view = self.inner.finder.view(&self.inner.store);
             let end = self.inner.store.next_number();
             let known = Known { fields: &indexes.by_field, ids: &ids.numbers, end };
             let bounds = Bounds::of(filter, &known);
             drop(indexes);
             // A record that is being replaced may be in this state under its old number, or under
             // one that is newer still: then another look is needed.
-            let shown = ids.coded.iter().all(|number| snapshot.code(*number).is_some());
+            let shown = ids.coded.iter().all(|number| view.shows(*number));
             if names.is_empty() || (shown && self.numbers_of(&names)?.numbers == ids.numbers) {
-                return Ok((bounds, end, snapshot));
+                return Ok((bounds, end, view));
             }
             check_deadline(deadline)?;
             std::thread::yield_now();
@@ -153,25 +154,16 @@ impl Selection<'_> {
     pub(super) fn nearest(&self, store: &Store, query: index::Query) -> Result<Found> {
         let only = self.narrow.then_some(&self.bounds.maybe);
         let query = index::Query { only, ..query };
-        if self.exact {
-            let answer = self.snapshot.search(&query);
-            return match answer.complete {
-                true => Ok(Found {
-                    neighbours: answer.neighbours,
-                    stats: answer.stats,
-                    tested: self.read_first,
-                }),
-                false => Err(Error::Timeout),
-            };
+        if self.exact && (self.filter.is_none() || self.view.is_still()) {
+            let answer = self.view.search(store, &query)?;
+            let (neighbours, stats) = (answer.neighbours, answer.stats);
+            return Ok(Found { neighbours, stats, tested: self.read_first });
         }
-        let mut tested = 0;
+        let mut tested = self.read_first;
         let mut ask = query.limit.saturating_mul(ASK_TIMES).max(ASK_LEAST);
         let (mut probes, mut compared) = (0, 0);
         loop {
-            let answer = self.snapshot.search(&index::Query { limit: ask, ..query });
-            if !answer.complete {
-                return Err(Error::Timeout);
-            }
+            let answer = self.view.search(store, &index::Query { limit: ask, ..query })?;
             let mut stats = answer.stats;
             probes += stats.probes;
             compared += stats.compared;

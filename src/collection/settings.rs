@@ -37,11 +37,13 @@ pub struct CollectionSettings {
     pub index_fields: Vec<Field>,
     /// When a write is durable that does not say so itself.
     pub durability: Durability,
+    /// Where it is searched.
+    pub index: IndexPlace,
 }
 
 impl CollectionSettings {
     /// Settings with an encoder; texts are kept, vectors are not, no field is indexed, every write
-    /// is synced before it is acknowledged.
+    /// is synced before it is acknowledged, and the index is in memory.
     ///
     /// ```
     /// use nearbit::{CollectionSettings, EncoderSpec, InputKind, Width};
@@ -62,8 +64,39 @@ impl CollectionSettings {
             metric: Metric::Cosine,
             index_fields: Vec::new(),
             durability: Durability::Sync,
+            index: IndexPlace::Memory,
         }
     }
+}
+
+/// Where a collection is searched. The hits and their order are the same.
+///
+/// ```
+/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+/// use nearbit::{Code, CollectionSettings, EncoderSpec, IndexPlace, NewRecord, Search, Width};
+///
+/// let width = Width::new(64)?;
+/// let encoder = EncoderSpec::Codes { width };
+/// let settings =
+///     CollectionSettings { index: IndexPlace::Disk, ..CollectionSettings::new(encoder) };
+/// let many = database.create_collection("many", &settings)?;
+/// many.upsert(vec![NewRecord::code(Code::zero(width)).with_id("zero")?])?;
+/// let answer = many.search(&Search::code(Code::zero(width)).radius(2))?;
+/// assert_eq!(answer.hits[0].id.as_str(), "zero");
+/// # Ok::<(), nearbit::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexPlace {
+    /// In an index in memory, which is built from all records at every open: the fastest search.
+    #[default]
+    Memory,
+    /// In the hash table on disk: about seven bytes of memory a record, and an open that reads no
+    /// records. Small balls are found in a fraction of a millisecond; whatever is farther away
+    /// takes a pass over the table. What needs all codes at once, such as
+    /// [`near_duplicates`](crate::Collection::near_duplicates), is refused. Indexes of fields are in
+    /// memory in any case. After a crash the next open reads all records once.
+    Disk,
 }
 
 /// How alike two vectors are: more is nearer.
@@ -123,6 +156,12 @@ pub enum KeepVectors {
     F32,
 }
 
+impl IndexPlace {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl KeepVectors {
     pub(super) fn precision(self) -> Precision {
         match self {
@@ -148,6 +187,9 @@ pub(crate) struct Settings {
     /// Collections of version 0.1.0 have none: they sync.
     #[serde(default)]
     pub(crate) durability: Durability,
+    /// Where there is none it is in memory, and is not written, as before there was a choice.
+    #[serde(default, skip_serializing_if = "IndexPlace::is_default")]
+    pub(crate) index: IndexPlace,
 }
 
 impl Settings {
@@ -161,6 +203,7 @@ impl Settings {
             metric: settings.metric,
             index_fields: Self::names(&settings.index_fields),
             durability: settings.durability,
+            index: settings.index,
         }
     }
 

@@ -80,6 +80,13 @@ impl Collection {
         self.inner.store.sync()
     }
 
+    /// Verifies all checksums, at the pace of who asks for it (see
+    /// [`Store::scrub`](crate::store::Store::scrub)).
+    pub(crate) fn scrub(&self, mut pace: impl FnMut(u64) -> bool) -> Result<bool> {
+        self.check_alive()?;
+        self.inner.store.scrub(|bytes| pace(bytes) && self.check_alive().is_ok())
+    }
+
     /// Goes over to the newest format.
     pub(crate) fn upgrade(&self) -> Result<()> {
         self.inner.store.upgrade()

@@ -8,7 +8,7 @@ use super::field::{at, required};
 use super::proto;
 use crate::code::{Code, Width};
 use crate::collection::{
-    Collection, CollectionSettings, IndexedField, KeepVectors, Metric, Upserted,
+    Collection, CollectionSettings, IndexPlace, IndexedField, KeepVectors, Metric, Upserted,
 };
 use crate::encoder::{EncoderInfo, EncoderSpec};
 use crate::error::{Error, Result};
@@ -53,6 +53,9 @@ impl proto::CreateCollectionRequest {
         }
         if let Some(wanted) = durability(self.durability)? {
             settings.durability = wanted;
+        }
+        if let Some(wanted) = self.index {
+            settings.index = index_place(wanted)?;
         }
         let field = |(i, name): (usize, &String)| {
             Field::parse(name).map_err(|e| at(&format!("index_fields[{i}]"), e))
@@ -117,6 +120,15 @@ fn metric(metric: i32) -> Result<Metric> {
         }
     }
 }
+fn index_place(place: i32) -> Result<IndexPlace> {
+    match proto::IndexPlace::try_from(place) {
+        Ok(proto::IndexPlace::Memory) => Ok(IndexPlace::Memory),
+        Ok(proto::IndexPlace::Disk) => Ok(IndexPlace::Disk),
+        Ok(proto::IndexPlace::Unspecified) | Err(_) => {
+            Err(unknown("index", "INDEX_PLACE_MEMORY or INDEX_PLACE_DISK", place))
+        }
+    }
+}
 
 /// When a write is to be durable, where it says so.
 pub fn durability(message: Option<proto::Durability>) -> Result<Option<Durability>> {
@@ -143,7 +155,7 @@ impl From<Durability> for proto::Durability {
 
 impl From<&Collection> for proto::Collection {
     fn from(collection: &Collection) -> Self {
-        let info = collection.info();
+        let (info, stats) = (collection.info(), collection.sizes().store);
         let keep_vectors = match info.keep_vectors {
             KeepVectors::None => proto::KeepVectors::None,
             KeepVectors::F16 => proto::KeepVectors::F16,
@@ -154,6 +166,10 @@ impl From<&Collection> for proto::Collection {
             Metric::Dot => proto::Metric::Dot,
             Metric::L2 => proto::Metric::L2,
         };
+        let index = match info.index {
+            IndexPlace::Memory => proto::IndexPlace::Memory,
+            IndexPlace::Disk => proto::IndexPlace::Disk,
+        };
         Self {
             name: info.name,
             bits: info.width.bits() as u32,
@@ -163,6 +179,9 @@ impl From<&Collection> for proto::Collection {
             keep_vectors: keep_vectors.into(),
             metric: metric.into(),
             durability: Some(info.durability.into()),
+            index: index.into(),
+            damaged: stats.damaged,
+            scrubs: stats.scrubs,
             records: info.records,
             created: Some(Timestamp { seconds: info.created as i64, nanos: 0 }),
             index_fields: info.index_fields.into_iter().map(Into::into).collect(),

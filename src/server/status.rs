@@ -82,6 +82,7 @@ fn verdict(error: &Error) -> Verdict {
             "DISK_FULL",
             "the server's disk is full; nothing of this group was written",
         ),
+        Error::Exhausted { .. } => Verdict::new(Code::ResourceExhausted, "TOO_MUCH_ASKED", message),
         Error::Timeout => Verdict::new(Code::DeadlineExceeded, "DEADLINE_PASSED", message),
         Error::Interrupted => Verdict::new(Code::Cancelled, "INTERRUPTED", message),
         _ => {
@@ -140,7 +141,11 @@ pub fn problem(error: &Error) -> proto::Problem {
 fn is_ours(error: &Error) -> bool {
     !matches!(
         error,
-        Error::Invalid { .. } | Error::NotFound { .. } | Error::Exists { .. } | Error::Timeout
+        Error::Invalid { .. }
+            | Error::NotFound { .. }
+            | Error::Exists { .. }
+            | Error::Exhausted { .. }
+            | Error::Timeout
     )
 }
 
@@ -190,6 +195,7 @@ mod tests {
         let exists = Error::Exists { kind: "collection", name: "x".into(), hint: "y".into() };
         let unavailable =
             Error::Unavailable { what: format!("{secret} is held"), hint: "wait".into() };
+        let exhausted = Error::Exhausted { what: "too many hits".into(), hint: "limit".into() };
         for (error, code, reason) in [
             (Error::invalid("code", "wrong"), Code::InvalidArgument, "INVALID_FIELD"),
             (Error::not_found("record", "x", "y"), Code::NotFound, "RECORD_NOT_FOUND"),
@@ -199,6 +205,7 @@ mod tests {
             (io(io::ErrorKind::StorageFull), Code::ResourceExhausted, "DISK_FULL"),
             (io(io::ErrorKind::QuotaExceeded), Code::ResourceExhausted, "DISK_FULL"),
             (io(io::ErrorKind::PermissionDenied), Code::Internal, "INTERNAL"),
+            (exhausted, Code::ResourceExhausted, "TOO_MUCH_ASKED"),
             (Error::Timeout, Code::DeadlineExceeded, "DEADLINE_PASSED"),
             (Error::Interrupted, Code::Cancelled, "INTERRUPTED"),
         ] {

@@ -231,6 +231,11 @@ impl<'a> Block<'a> {
         self.entries.len() / self.stride()
     }
 
+    /// The bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        HEADER_BYTES + self.entries.len()
+    }
+
     fn key(&self, i: usize) -> &'a [u8] {
         &self.entries[i * self.stride()..][..self.key_bytes]
     }
@@ -258,6 +263,14 @@ impl<'a> Block<'a> {
         }
         let same = Self { entries: &self.entries[low * self.stride()..], ..*self };
         same.iter().take_while(|(k, _)| *k == key).for_each(|(_, number)| each(number));
+    }
+
+    /// The entries from `entry` on, which is a key and a number as in a [`Run`].
+    pub(super) fn from(self, entry: &[u8]) -> Self {
+        let (key, number) = entry.split_at(self.key_bytes);
+        let from = (key, number_of(number));
+        let before = self.iter().take_while(|entry| *entry < from).count();
+        Self { entries: &self.entries[before * self.stride()..], ..self }
     }
 
     /// The entries as a run.

@@ -26,6 +26,16 @@ impl Bloom {
         Self { words: vec![0; words], held: 0 }
     }
 
+    /// The filter that has these words; `None` where they are not a power of two.
+    pub(super) fn from_words(words: Vec<u64>, held: usize) -> Option<Self> {
+        words.len().is_power_of_two().then_some(Self { words, held })
+    }
+
+    /// The words.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Hashes that still have room.
     pub(super) fn room(&self) -> usize {
         (self.words.len() * 64 / BITS).saturating_sub(self.held)

@@ -12,7 +12,7 @@ use super::format::{Kind, RecordView, SegmentHeader};
 use super::hash::IdHasher;
 use super::manifest::{Known, Manifest};
 use super::replay::{self, End};
-use super::segment::Segment;
+use super::segment::{Segment, SegmentFile};
 use super::table::{Broken, Table};
 use super::tree::Tree;
 use super::trees::Trees;
@@ -186,11 +186,12 @@ impl Store {
         let segments = shared.state().segments.files();
         let mut found = Found::new(shared.hasher, shared.width);
         for segment in &segments {
+            // Compaction may have taken out all records before it.
+            found.next = segment.header.first;
             let read =
                 found.read(&segment.file, &segment.header, segment.crc, &segment.known, None);
             if let Err(error) = read {
-                let hints = Hints { durable: segment.known.length, ..Hints::NONE };
-                checked.find_all(&shared.files, segment.file.path(), hints, error)?;
+                checked.findings.extend(damage_in(&shared.files, segment, error)?);
             }
         }
         found.finish(&mut checked);
@@ -214,6 +215,18 @@ impl Store {
     pub fn is_live(&self, number: u64) -> bool {
         self.shared.state().segments.is_live(number)
     }
+}
+
+/// Everything that is damaged in a segment in use, of which a replay said `error`.
+pub(super) fn damage_in(
+    files: &Files,
+    segment: &SegmentFile,
+    error: Error,
+) -> Result<Vec<Finding>> {
+    let mut checked = Checked::default();
+    let hints = Hints { durable: segment.known.length, ..Hints::NONE };
+    checked.find_all(files, segment.file.path(), hints, error)?;
+    Ok(checked.findings)
 }
 
 /// What the segments hold, as the table should hold it.

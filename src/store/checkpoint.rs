@@ -134,6 +134,11 @@ impl Drop for Store {
         if !done && let Err(error) = self.checkpoint() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
         }
+        if self.shared.lean
+            && let Err(error) = self.shared.leave_closed()
+        {
+            tracing::warn!(%error, "the next open reads the segments");
+        }
     }
 }
 
@@ -195,7 +200,8 @@ impl Shared {
         if room > merged.len() {
             return Ok(());
         }
-        let mut larger = Bloom::with_room(2 * (held + merged.len()));
+        let held = held + merged.len();
+        let mut larger = Bloom::with_room(if self.lean { held + held / 8 } else { 2 * held });
         self.trees.ids.each_block(|_, block| {
             let hashes = block.iter().filter_map(|(key, _)| key.first_chunk());
             hashes.for_each(|hash| larger.insert(u64::from_be_bytes(*hash)));

@@ -10,7 +10,7 @@ use super::manifest::{Known, Manifest};
 use super::recent::Recent;
 use super::row::Row;
 use super::segment::{Segment, SegmentFile, Segments};
-use super::{Live, replay};
+use super::{Live, code_words, replay};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -52,12 +52,7 @@ impl Contents {
             }
             self.hashes.push(hasher.hash(record.id.as_bytes()));
             if let Some(code) = record.code {
-                self.words.clear();
-                self.words.extend(code.chunks(8).map(|chunk| {
-                    let mut word = [0; 8];
-                    word[..chunk.len()].copy_from_slice(chunk);
-                    u64::from_be_bytes(word)
-                }));
+                code_words(code, &mut self.words);
                 self.codes.push(record.number, &self.words).map_err(|error| error.to_string())?;
             }
         }

@@ -1,22 +1,17 @@
-//! Look-ups: by id, by number, in the order of age, and by a code near by.
-//!
-//! The look-up by code needs no index in memory: codes are found in the table, and what is not
-//! there yet among the recent ones. The ball around the code is probed ring by ring, each ring in
-//! the order of the table, so that neighbours share a block. Where the ball holds far more codes
-//! than the table, the table is read from one end to the other instead.
+//! Look-ups: by id, by number, and in the order of age.
 
 use super::format::{Parsed, RecordView};
 use super::recent::Recent;
 use super::segment::Place;
 use super::table::Broken;
 use super::trees::Trees;
-use super::{MAX_KEY_BYTES, State, Store, code_key, lock_mutex};
-use crate::code::{Code, ball_size, distance};
-use crate::error::{Error, Result};
+use super::{Live, State, Store, code_words, lock_mutex};
+use crate::code::Codes;
+use crate::error::Result;
 use crate::record::{Record, RecordId};
 
-/// About as many codes are probed in the time that it takes to read a block and compare all of it.
-const PROBES_PER_BLOCK: u64 = 16;
+/// Blocks that are read at a time: merges wait meanwhile.
+const BLOCKS: usize = 64;
 
 impl Store {
     /// The record with this id, and its number.
@@ -43,7 +38,8 @@ impl Store {
                 true => record.to_record(self.width()).map(Some),
                 false => Ok(None),
             };
-            if let Some(record) = place.read(self.width(), read)? {
+            let record = place.read(self.width(), read);
+            if let Some(record) = record.inspect_err(|e| self.shared.damages.note_error(e))? {
                 return Ok(Some((place.number, record)));
             }
         }
@@ -79,7 +75,8 @@ impl Store {
             let place = state.segments.locate_any(number);
             place.or_else(|| state.retired.locate(number))
         };
-        place.map(|place| place.read(self.width(), take)).transpose()
+        let read = place.map(|place| place.read(self.width(), take)).transpose();
+        read.inspect_err(|error| self.shared.damages.note_error(error))
     }
 
     /// At most `limit` records that are younger than record `after`, the oldest first.
@@ -98,76 +95,55 @@ impl Store {
         Ok(listed)
     }
 
-    /// The records within `radius` bits of `code`, at most `limit`: their numbers and distances,
-    /// ordered by distance, then by age.
+    /// The code of every live record that has one: those in the table in its order, then those that
+    /// are not there yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a code of another width, [`Error::Damaged`] where the table fails and
-    /// could not be filled again.
-    pub fn within(&self, code: &Code, radius: u32, limit: usize) -> Result<Vec<(u64, u32)>> {
-        if code.width() != self.width() {
-            let message = format!("expected {}, got {}", self.width(), code.width());
-            return Err(Error::invalid("code", message));
-        }
+    /// [`Error::Damaged`](crate::Error::Damaged) where the table fails and could not be filled
+    /// again.
+    pub fn codes(&self) -> Result<Codes> {
         loop {
-            let moves = self.shared.state().moves;
-            let (mut hits, complete) = self.with_table(|trees| match trees.given_up() {
-                true => Ok((Vec::new(), true)),
-                false => self.within_table(trees, code, radius, limit),
-            })?;
+            let (moves, reach) = self.shared.moves_and_reach();
+            let mut live = self.with_table(|trees| self.codes_in_table(trees, reach))?;
             let state = self.shared.state();
             if state.moves != moves {
-                // Something went from memory to the table after it was looked for there.
                 continue;
             }
-            for recent in state.recents() {
-                hits.extend(within_recent(recent, code, radius));
+            for (number, words) in state.recents().flat_map(Recent::codes) {
+                live.push(number, words)?;
             }
-            hits.retain(|(_, number)| state.segments.is_live(*number));
-            drop(state);
-            hits.sort_unstable();
-            hits.dedup();
-            if !complete && hits.len() < limit {
-                // Some of the hits died before they could be counted.
-                continue;
+            let mut codes = Codes::with_capacity(self.width(), live.numbers.len());
+            for (number, words) in live.numbers.iter().zip(live.codes.rows()) {
+                if state.segments.is_live(*number) {
+                    codes.push_words(words)?;
+                }
             }
-            hits.truncate(limit);
-            return Ok(hits.into_iter().map(|(distance, number)| (number, distance)).collect());
+            return Ok(codes);
         }
     }
 
-    /// Distances and numbers of entries of the table, and whether they are all within `radius`;
-    /// if not, whole rings of them with `limit` live records.
-    fn within_table(
-        &self,
-        trees: &Trees,
-        code: &Code,
-        radius: u32,
-        limit: usize,
-    ) -> Result<(Vec<(u32, u64)>, bool), Broken> {
-        let radius = radius.min(code.width().bits() as u32);
-        let blocks = trees.codes.counts().blocks;
-        if ball_size(code.width(), radius as usize) > PROBES_PER_BLOCK.saturating_mul(blocks) {
-            return Ok((within_blocks(trees, code, radius)?, true));
+    /// The codes of records below `reach` in the table.
+    fn codes_in_table(&self, trees: &Trees, reach: u64) -> Result<Live, Broken> {
+        let mut live = Live::new(self.width());
+        let mut words = Vec::new();
+        let mut from = if trees.given_up() { None } else { Some(trees.codes.lowest()) };
+        while let Some(entry) = from {
+            let mut pushed = Ok(());
+            from = trees.codes.some_blocks(&entry, BLOCKS, |block| {
+                for (key, number) in block.iter().filter(|(_, number)| *number < reach) {
+                    code_words(key, &mut words);
+                    pushed = std::mem::replace(&mut pushed, Ok(()))
+                        .and_then(|()| live.push(number, &words));
+                }
+            })?;
+            pushed.map_err(|error| Broken(error.to_string()))?;
         }
-        let mut hits = Vec::new();
-        for radius in 0..=radius {
-            let mut ring: Vec<Code> = code.ring(radius as usize).collect();
-            ring.sort_unstable();
-            let keys: Vec<Vec<u8>> = ring.iter().map(Code::to_bytes).collect();
-            trees.codes.find(&keys, |_, number| hits.push((radius, number)))?;
-            let state = self.shared.state();
-            hits.retain(|(_, number)| state.segments.is_live(*number));
-            if hits.len() >= limit {
-                return Ok((hits, false));
-            }
-        }
-        Ok((hits, true))
+        Ok(live)
     }
 
     /// Looks something up in the table; where that fails the table is filled again, and asked
     /// once more.
-    fn with_table<T>(&self, look_up: impl Fn(&Trees) -> Result<T, Broken>) -> Result<T> {
+    pub(super) fn with_table<T>(&self, look_up: impl Fn(&Trees) -> Result<T, Broken>) -> Result<T> {
         if let Ok(found) = look_up(&self.shared.trees).map_err(|broken| self.suspect(broken)) {
             return Ok(found);
         }
@@ -188,7 +164,7 @@ impl Store {
 
 impl State {
     /// What is in memory and not yet in the table.
-    fn recents(&self) -> impl Iterator<Item = &Recent> {
+    pub(super) fn recents(&self) -> impl Iterator<Item = &Recent> {
         self.merging.as_deref().into_iter().chain([&self.recent])
     }
 
@@ -196,35 +172,4 @@ impl State {
     pub(super) fn find_recent(&self, hash: u64) -> impl Iterator<Item = u64> {
         self.recents().flat_map(move |recent| recent.find(hash))
     }
-}
-
-fn within_recent(recent: &Recent, code: &Code, radius: u32) -> impl Iterator<Item = (u32, u64)> {
-    let distances = recent.codes().map(|(number, words)| (distance(words, code.words()), number));
-    distances.filter(move |(distance, _)| *distance <= radius)
-}
-
-/// Distances and numbers of all entries of the table within `radius`.
-fn within_blocks(trees: &Trees, code: &Code, radius: u32) -> Result<Vec<(u32, u64)>, Broken> {
-    let mut key = [0; MAX_KEY_BYTES];
-    let key = code_key(code.words(), code.width(), &mut key);
-    let mut hits = Vec::new();
-    trees.codes.each_block(|_, block| {
-        for (other, number) in block.iter() {
-            let distance = byte_distance(key, other);
-            if distance <= radius {
-                hits.push((distance, number));
-            }
-        }
-        Ok(())
-    })?;
-    Ok(hits)
-}
-
-fn byte_distance(a: &[u8], b: &[u8]) -> u32 {
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let words = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)).count_ones());
-    words.chain(a_tail.iter().zip(b_tail).map(|(a, b)| (a ^ b).count_ones())).sum()
 }

@@ -6,13 +6,15 @@
 //! - A record is found by its number through four bytes in memory (`segment`).
 //! - Writers that wait together share one sync (`commit`), and who can wait for it is told before it
 //!   (`durability`).
-//! - A record is found by its id, and by a code near its own, in the **table** (`table`,
-//!   `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
+//! - A record is found by its id (`lookup`), and by a code near its own (`nearest`), in the **table**
+//!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - That an id is new is nearly always known from memory (`bloom`).
+//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
-//! - What is damaged can still be looked at, as far as it is intact (`walk`, `inspect`).
+//! - What is damaged is found before it is asked for (`scrub`), and can still be looked at, as far as
+//!   it is intact (`walk`, `inspect`).
 //! - What is intact of a damaged collection becomes a new one (`salvage`), a database is copied while
 //!   it is used (`snapshot`), and parts of it are replaced all at once (`replace`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
@@ -39,6 +41,7 @@ mod block;
 mod bloom;
 mod check;
 mod checkpoint;
+mod closed;
 mod commit;
 mod compact;
 mod contents;
@@ -52,13 +55,16 @@ mod inspect;
 mod live;
 mod lookup;
 mod manifest;
+mod nearest;
 mod open;
+mod pieces;
 mod recent;
 mod replace;
 mod replay;
 mod rewrite;
 mod row;
 mod salvage;
+mod scrub;
 mod segment;
 mod snapshot;
 mod table;
@@ -72,7 +78,7 @@ mod write;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
@@ -84,6 +90,7 @@ pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use hold::Hold;
 pub use inspect::{Item, inspect};
+pub use nearest::{Near, Nearby, Way};
 pub use replace::{Replacement, finish_replacement};
 pub use salvage::{Salvaged, salvage};
 pub use snapshot::{
@@ -210,6 +217,13 @@ pub struct StoreStats {
     pub table_reach: u64,
     /// Live records that are not in the table yet.
     pub recent: u64,
+    /// Places in the files and the table that were found damaged since it was opened, by readers and
+    /// by scrubs.
+    pub damaged: u64,
+    /// Whole passes of [`Store::scrub`] since then.
+    pub scrubs: u64,
+    /// Bytes that scrubs have verified since then.
+    pub scrubbed_bytes: u64,
 }
 
 /// The limits of a store; tests make them small.
@@ -225,6 +239,10 @@ struct Limits {
     hash_mask: u64,
     /// No compaction is due for less than this.
     spare_bytes: u64,
+    /// The most codes that are looked up where the table may not be scanned.
+    look_ups: u64,
+    /// The most hits that a search of the table holds.
+    hits: usize,
 }
 
 impl Default for Limits {
@@ -235,6 +253,8 @@ impl Default for Limits {
             checkpoint_records: 256 << 10,
             hash_mask: u64::MAX,
             spare_bytes: 4 << 20,
+            look_ups: 1 << 24,
+            hits: 1 << 20,
         }
     }
 }
@@ -303,11 +323,16 @@ struct Shared {
     state: RwLock<State>,
     /// Why writes are refused.
     poison: OnceLock<String>,
+    /// Whether the next open is to need no more than `CLOSED` and the table.
+    lean: bool,
+    /// The segments that `CLOSED` named when it was opened.
+    opened_as: Option<Vec<manifest::Known>>,
     /// Set when the store is dropped.
     stopping: AtomicBool,
     /// The spare bytes up to which no other compaction is tried.
     patience: AtomicU64,
     syncer: durability::Syncer,
+    damages: scrub::Damages,
 }
 
 /// Where everything is.
@@ -364,6 +389,9 @@ impl Store {
             table_bytes: self.shared.trees.bytes(),
             table_reach: state.reach,
             recent: (state.recent.len() + merging) as u64,
+            damaged: self.shared.damages.count(),
+            scrubs: self.shared.damages.passes.load(Ordering::Relaxed),
+            scrubbed_bytes: self.shared.damages.bytes.load(Ordering::Relaxed),
         }
     }
 }
@@ -371,6 +399,12 @@ impl Store {
 impl Shared {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often something moved between memory and table, and how far that reaches.
+    fn moves_and_reach(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.moves, state.reach)
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
@@ -407,4 +441,14 @@ fn code_key<'a>(words: &[u64], width: Width, key: &'a mut [u8; MAX_KEY_BYTES]) -
         *bytes = word.to_be_bytes();
     }
     &key[..width.bytes()]
+}
+
+/// The words of a code that is a key in the table, put into `words`.
+fn code_words(key: &[u8], words: &mut Vec<u64>) {
+    words.clear();
+    words.extend(key.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_be_bytes(word)
+    }));
 }

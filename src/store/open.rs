@@ -12,12 +12,13 @@ use super::files::Files;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::hold::Retired;
-use super::manifest::Manifest;
+use super::manifest::{Known, Manifest};
 use super::recent::Recent;
+use super::scrub::Damages;
 use super::segment::{Segment, Segments};
 use super::table::{Broken, Table};
 use super::trees::Trees;
-use super::{Limits, Live, Shared, State, Store, commit};
+use super::{Limits, Live, Shared, State, Store, closed, commit};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -67,7 +68,8 @@ impl Store {
         manifest.write(files, dir)?;
         let trees = Trees::open(table, collection, width).map_err(|broken| table.error(broken))?;
         let state = State::new(Segments::new(first), Recent::new(width), Bloom::with_room(0), 0);
-        Ok(Self::new(files, dir, manifest, table, trees, state, limits))
+        let opened = Opened { manifest, trees, state, lean: false, opened_as: None };
+        Ok(opened.store(files, dir, table, limits))
     }
 
     /// Opens the collection in `dir`: reads and checks every byte of its segments, cuts a torn
@@ -94,81 +96,31 @@ impl Store {
         table: &Table,
         limits: Limits,
     ) -> Result<(Self, Live)> {
-        let mut manifest = Manifest::read(files, dir)?;
-        // Whoever wrote it may have been killed before its name was durable.
-        files.sync_dir(dir)?;
-        let strangers = strangers(files, dir, &manifest)?;
-        let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
-        let mut contents = Contents::new(manifest.width);
-        let segments = read_segments(files, dir, &manifest, hasher, &mut contents)?;
-        // Not before all that MANIFEST names was found to be there.
-        strangers.iter().try_for_each(|path| {
-            tracing::warn!(file = %path.display(), "an interrupted write left it; removed");
-            files.remove_file(path)
-        })?;
-
-        let trees = Trees::open(table, manifest.collection, manifest.width);
-        let trees = trees.map_err(|broken| table.error(broken))?;
-        let reach = trees.check(&contents, &segments).or_else(|Broken(reason)| {
-            tracing::warn!(
-                collection = %dir.display(), reason,
-                "the table does not agree with the segments; it is filled again from them"
-            );
-            trees.clear().map(|()| 0)
-        });
-        let reach = reach.map_err(|broken| table.error(broken))?;
-
-        let recent = contents.recent(&segments, reach);
-        let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
-        contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
-        let open = segments.open().known;
-        if let Some(last) = manifest.segments.last_mut()
-            && *last != open
-        {
-            *last = open;
-            manifest.write(files, dir)?;
-        }
-        let state = State::new(segments, recent, known_ids, reach);
-        let store = Self::new(files, dir, manifest, table, trees, state, limits);
-        store.checkpoint_if_due();
-        store.compact_if_due();
-        Ok((store, contents.codes))
+        let (opened, live) = Opened::read_all(files, dir, table, limits)?;
+        Ok((opened.store(files, dir, table, limits), live))
     }
 
-    fn new(
+    /// Opens the collection in `dir` for who needs no codes in memory. After a clean close neither
+    /// the segments nor the table are read; otherwise they are, as by [`Store::open`].
+    ///
+    /// # Errors
+    /// As [`Store::open`]. What is damaged in a segment may be noticed when it is read only.
+    pub fn open_lean(dir: &Path, table: &Table) -> Result<Self> {
+        Self::open_lean_on(&Files::disk(), dir, table, Limits::default())
+    }
+
+    /// The same on another medium and with other limits.
+    pub(super) fn open_lean_on(
         files: &Files,
         dir: &Path,
-        manifest: Manifest,
         table: &Table,
-        trees: Trees,
-        state: State,
         limits: Limits,
-    ) -> Self {
-        let shared = Shared {
-            files: files.clone(),
-            dir: dir.to_path_buf(),
-            width: manifest.width,
-            hasher: IdHasher::new(manifest.collection, limits.hash_mask),
-            limits,
-            table: table.clone(),
-            trees,
-            compacting: Mutex::default(),
-            writer: Mutex::default(),
-            checkpointing: Mutex::default(),
-            manifest: Mutex::new(manifest),
-            state: RwLock::new(state),
-            poison: OnceLock::new(),
-            stopping: AtomicBool::new(false),
-            patience: AtomicU64::new(0),
-            syncer: Syncer::default(),
+    ) -> Result<Self> {
+        let opened = match Opened::as_closed(files, dir, table)? {
+            Some(opened) => opened,
+            None => Opened::read_all(files, dir, table, limits)?.0,
         };
-        Self {
-            shared: Arc::new(shared),
-            queue: Mutex::new(commit::Queue::default()),
-            turn: Condvar::new(),
-            checkpointer: Background::new("checkpoint"),
-            compactor: Background::new("compaction"),
-        }
+        Ok(Opened { lean: true, ..opened }.store(files, dir, table, limits))
     }
 
     /// Whether `dir` holds a collection: it does from the moment that its MANIFEST stands.
@@ -207,6 +159,106 @@ impl Store {
     }
 }
 
+/// What an open found.
+struct Opened {
+    manifest: Manifest,
+    trees: Trees,
+    state: State,
+    lean: bool,
+    opened_as: Option<Vec<Known>>,
+}
+
+impl Opened {
+    /// As a clean close left it, where it did and nothing is different since.
+    fn as_closed(files: &Files, dir: &Path, table: &Table) -> Result<Option<Self>> {
+        let manifest = Manifest::read(files, dir)?;
+        let strangers = strangers(files, dir, &manifest)?;
+        let trees = Trees::open(table, manifest.collection, manifest.width);
+        let trees = trees.map_err(|broken| table.error(broken))?;
+        let Some(closed) = closed::take(files, dir, &manifest, table, &trees)? else {
+            return Ok(None);
+        };
+        clear_away(files, &strangers)?;
+        let (recent, reach) = (Recent::new(manifest.width), closed.segments.next());
+        let state = State::new(closed.segments, recent, closed.known_ids, reach);
+        let opened_as = Some(manifest.segments.clone());
+        Ok(Some(Self { manifest, trees, state, lean: true, opened_as }))
+    }
+
+    /// Reads all segments, and compares the table with them.
+    fn read_all(files: &Files, dir: &Path, table: &Table, limits: Limits) -> Result<(Self, Live)> {
+        let mut manifest = Manifest::read(files, dir)?;
+        // Whoever wrote it may have been killed before its name was durable.
+        files.sync_dir(dir)?;
+        let strangers = strangers(files, dir, &manifest)?;
+        let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
+        let mut contents = Contents::new(manifest.width);
+        let segments = read_segments(files, dir, &manifest, hasher, &mut contents)?;
+        // Not before all that MANIFEST names was found to be there.
+        clear_away(files, &strangers)?;
+
+        let trees = Trees::open(table, manifest.collection, manifest.width);
+        let trees = trees.map_err(|broken| table.error(broken))?;
+        let reach = trees.check(&contents, &segments).or_else(|Broken(reason)| {
+            tracing::warn!(
+                collection = %dir.display(), reason,
+                "the table does not agree with the segments; it is filled again from them"
+            );
+            trees.clear().map(|()| 0)
+        });
+        let reach = reach.map_err(|broken| table.error(broken))?;
+
+        let recent = contents.recent(&segments, reach);
+        let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
+        contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
+        let open = segments.open().known;
+        if let Some(last) = manifest.segments.last_mut()
+            && *last != open
+        {
+            *last = open;
+            manifest.write(files, dir)?;
+        }
+        let state = State::new(segments, recent, known_ids, reach);
+        let opened = Self { manifest, trees, state, lean: false, opened_as: None };
+        Ok((opened, contents.codes))
+    }
+
+    fn store(self, files: &Files, dir: &Path, table: &Table, limits: Limits) -> Store {
+        let Self { manifest, trees, state, lean, opened_as } = self;
+        let shared = Shared {
+            files: files.clone(),
+            dir: dir.to_path_buf(),
+            width: manifest.width,
+            hasher: IdHasher::new(manifest.collection, limits.hash_mask),
+            limits,
+            table: table.clone(),
+            trees,
+            compacting: Mutex::default(),
+            writer: Mutex::default(),
+            checkpointing: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            state: RwLock::new(state),
+            poison: OnceLock::new(),
+            lean,
+            opened_as,
+            stopping: AtomicBool::new(false),
+            patience: AtomicU64::new(0),
+            syncer: Syncer::default(),
+            damages: Damages::default(),
+        };
+        let store = Store {
+            shared: Arc::new(shared),
+            queue: Mutex::new(commit::Queue::default()),
+            turn: Condvar::new(),
+            checkpointer: Background::new("checkpoint"),
+            compactor: Background::new("compaction"),
+        };
+        store.checkpoint_if_due();
+        store.compact_if_due();
+        store
+    }
+}
+
 impl State {
     fn new(segments: Segments, recent: Recent, known_ids: Bloom, reach: u64) -> Self {
         Self {
@@ -220,6 +272,14 @@ impl State {
             broken: None,
         }
     }
+}
+
+/// Removes what [`strangers`] found.
+fn clear_away(files: &Files, strangers: &[PathBuf]) -> Result<()> {
+    strangers.iter().try_for_each(|path| {
+        tracing::warn!(file = %path.display(), "an interrupted write left it; removed");
+        files.remove_file(path)
+    })
 }
 
 /// Segments that the MANIFEST does not name, to be removed: a crash while one was added or replaced

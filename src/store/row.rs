@@ -15,6 +15,17 @@ impl Row {
         Self { first, len: 0, steps: Vec::new() }
     }
 
+    /// So many numbers, by how far each is from `first`, ascending; no steps where there is no gap.
+    pub(super) fn from_steps(first: u64, len: usize, steps: Vec<u32>) -> Option<Self> {
+        let fits = steps.is_empty() || steps.len() == len;
+        (fits && steps.is_sorted_by(|a, b| a < b)).then_some(Self { first, len, steps })
+    }
+
+    /// How far each number is from the first possible; empty while there is no gap.
+    pub(super) fn steps(&self) -> &[u32] {
+        &self.steps
+    }
+
     /// Adds a number that is above all others; false where it is too far from the first.
     pub(super) fn push(&mut self, number: u64) -> bool {
         let Some(step) = number.checked_sub(self.first).and_then(|step| step.try_into().ok())

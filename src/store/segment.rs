@@ -1,6 +1,8 @@
 //! Segments in memory: where each record stands, and which are dead. Four bytes and a bit a record,
 //! and four more where compaction left gaps between the numbers (`row`).
 
+mod outline;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

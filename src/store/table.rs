@@ -112,6 +112,23 @@ impl Table {
         guarded(|| Ok(self.db.size_on_disk()?)).map_err(|broken| self.error(broken))
     }
 
+    /// Makes durable what sled was told: its own flush leaves that to the operating system.
+    pub(super) fn sync(&self) -> Result<()> {
+        guarded(|| Ok(self.db.flush()?)).map_err(|broken| self.error(broken))?;
+        let files = Files::disk();
+        let mut dirs = vec![self.dir.to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            for path in files.list(&dir)? {
+                match files.is_dir(&path)? {
+                    true => dirs.push(path),
+                    false => files.open(&path)?.sync()?,
+                }
+            }
+            files.sync_dir(&dir)?;
+        }
+        Ok(())
+    }
+
     /// Forgets the trees of a collection.
     pub(super) fn drop_collection(&self, collection: [u8; 16]) -> Result<(), Broken> {
         guarded(|| {

@@ -4,7 +4,8 @@
 //! the name of the next block; below the first name there is nothing. One more value, `M`, tells
 //! what the tree is: the collection, and the reach: entries of all records below that number have
 //! been merged into it. It is written last, so a merge that was interrupted shows: blocks that
-//! reach further than the tree.
+//! reach further than the tree. A tree whose store was closed without its codes in memory has a
+//! value `S` too, which `closed.rs` compares.
 //!
 //! A merge replaces blocks in batches, and sled applies a batch as a whole. A look-up may need two
 //! neighbouring blocks, so the two exclude one another by a lock.
@@ -20,6 +21,7 @@ use super::wire::Reader;
 const BATCH_BLOCKS: usize = 500;
 const TREE_VERSION: u8 = 1;
 const MARK: &[u8] = b"M";
+const STAMP: &[u8] = b"S";
 
 /// What a tree holds, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -93,12 +95,32 @@ impl Tree {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes what it holds.
+    pub(super) fn set_counts(&self, counts: Counts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
+    /// The stamp that it was given last, if it was not cleared since.
+    pub(super) fn stamp(&self) -> Result<Option<[u8; 16]>, Broken> {
+        guarded(|| Ok(self.tree.get(STAMP)?.and_then(|stamp| stamp.as_ref().try_into().ok())))
+    }
+
+    /// Gives it a stamp.
+    pub(super) fn set_stamp(&self, stamp: &[u8; 16]) -> Result<(), Broken> {
+        guarded(|| {
+            self.tree.insert(STAMP, stamp)?;
+            self.tree.flush()?;
+            Ok(())
+        })
+    }
+
     /// The name of the block that begins with this entry.
     fn name(&self, key: &[u8], number: u64) -> Vec<u8> {
         [b"B", key, &number.to_be_bytes()].concat()
     }
 
-    fn lowest(&self) -> Vec<u8> {
+    /// The name before which no block can stand.
+    pub(super) fn lowest(&self) -> Vec<u8> {
         self.name(&vec![0; self.key_bytes], 0)
     }
 
@@ -163,6 +185,32 @@ impl Tree {
         })
     }
 
+    /// Gives the entries from the name `from` on to `each`, of at most so many blocks; the name to
+    /// go on from. What was in the tree when the first block was read is given once, whatever is
+    /// merged between two calls.
+    pub(super) fn some_blocks(
+        &self,
+        from: &[u8],
+        blocks: usize,
+        mut each: impl FnMut(Block),
+    ) -> Result<Option<Vec<u8>>, Broken> {
+        guarded(|| {
+            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            let covering = self.blocks_down_from(from).next().transpose()?;
+            let start = covering.as_ref().map_or(from, |(name, _)| name);
+            for (i, item) in self.tree.range(start..b"C".as_slice()).enumerate() {
+                let item = item?;
+                if i == blocks {
+                    return Ok(Some(item.0.to_vec()));
+                }
+                // A block may have taken in the one that is to be gone on from.
+                let block = self.read(&item)?;
+                each(if i == 0 { block.from(&from[1..]) } else { block });
+            }
+            Ok(None)
+        })
+    }
+
     /// Gives every entry in order to `each`, and counts the tree anew.
     ///
     /// # Errors
@@ -185,7 +233,7 @@ impl Tree {
             }
             Ok(())
         })?;
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        self.set_counts(counts);
         Ok(())
     }
 

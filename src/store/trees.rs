@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::contents::Contents;
 use super::segment::Segments;
 use super::table::{Broken, Table};
-use super::tree::Tree;
+use super::tree::{Counts, Tree};
 use super::{MAX_KEY_BYTES, code_key};
 use crate::code::Width;
 
@@ -46,6 +46,34 @@ impl Trees {
     /// The bytes of all blocks.
     pub(super) fn bytes(&self) -> u64 {
         self.ids.counts().bytes + self.codes.counts().bytes
+    }
+
+    /// What each holds.
+    pub(super) fn counts(&self) -> [Counts; 2] {
+        [self.ids.counts(), self.codes.counts()]
+    }
+
+    /// Notes what each holds, which nobody counted.
+    pub(super) fn set_counts(&self, [ids, codes]: [Counts; 2]) {
+        self.ids.set_counts(ids);
+        self.codes.set_counts(codes);
+    }
+
+    /// How far both reach, as they say.
+    pub(super) fn reach(&self) -> Result<u64, Broken> {
+        let (ids, codes) = (self.ids.reach()?, self.codes.reach()?);
+        Ok(ids.unwrap_or(0).min(codes.unwrap_or(0)))
+    }
+
+    /// The stamp of each.
+    pub(super) fn stamps(&self) -> Result<[Option<[u8; 16]>; 2], Broken> {
+        Ok([self.ids.stamp()?, self.codes.stamp()?])
+    }
+
+    /// Gives both a stamp.
+    pub(super) fn set_stamp(&self, stamp: &[u8; 16]) -> Result<(), Broken> {
+        self.ids.set_stamp(stamp)?;
+        self.codes.set_stamp(stamp)
     }
 
     /// Whether everything stays in memory.

@@ -8,6 +8,7 @@ mod code;
 mod collection;
 mod damage;
 mod directory;
+mod disk;
 mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
@@ -26,6 +27,7 @@ mod process;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod python;
 mod rescoring;
+mod scrub;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]

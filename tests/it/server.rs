@@ -114,6 +114,7 @@ impl TestServer {
             index_fields: Vec::new(),
             metric: None,
             durability: None,
+            index: None,
         };
         let created = self.collections().create_collection(request).await?;
         Ok(created.into_inner().collection.unwrap())

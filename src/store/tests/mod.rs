@@ -1,5 +1,6 @@
 //! The store as a whole, against a map and a linear scan, and against damage.
 
+mod closed;
 mod compact;
 mod crash;
 mod damage;
@@ -8,6 +9,7 @@ mod failure;
 mod fault;
 mod model;
 mod repair;
+mod scrub;
 mod together;
 mod workload;
 
@@ -19,7 +21,7 @@ use tempfile::TempDir;
 use super::files::Files;
 use super::manifest::Manifest;
 use super::segment::Segment;
-use super::{Limits, Live, Operation, Outcome, Precision, Store, Table};
+use super::{Limits, Live, Nearby, Operation, Outcome, Precision, Store, Table, Way};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 use crate::record::{Payload, Record, RecordId};
@@ -32,6 +34,8 @@ const SMALL: Limits = Limits {
     checkpoint_records: 8,
     hash_mask: 3,
     spare_bytes: u64::MAX / 8,
+    look_ups: 200,
+    hits: 1000,
 };
 
 /// A directory in memory where there is room for it: a sync then takes no time.
@@ -80,6 +84,11 @@ impl Place {
     fn open(&mut self) -> Result<(Store, Live)> {
         let table = self.table()?;
         Store::open_on(&self.files, &self.collection(), &table, self.limits)
+    }
+
+    fn open_lean(&mut self) -> Result<Store> {
+        let table = self.table()?;
+        Store::open_lean_on(&self.files, &self.collection(), &table, self.limits)
     }
 
     /// The file of the segment that is written to.
@@ -184,13 +193,26 @@ impl Model {
         }
         for center in [0, 0b11, 0b1011_0110] {
             let center = code(store.width(), center);
-            for (radius, limit) in [(0, 100), (1, 100), (3, 2), (100, 5), (100, 100)] {
-                assert_eq!(
-                    store.within(&center, radius, limit)?,
-                    self.within(&center, radius, limit),
-                    "within {radius} of {center}, at most {limit}"
-                );
+            for (radius, limit) in [(0, 100), (1, 100), (3, 2), (2000, 5), (2000, 100), (9, 0)] {
+                let expected = self.within(&center, radius, limit);
+                for way in [Way::Auto, Way::Rings, Way::Scan] {
+                    let (code, only, deadline) = (&center, &|_| true, None);
+                    let radius = Some(radius).filter(|radius| *radius < 2000);
+                    let near = store.nearest(&Nearby { code, limit, radius, only, way, deadline });
+                    if way == Way::Rings && matches!(near, Err(Error::Exhausted { .. })) {
+                        continue;
+                    }
+                    assert_eq!(near?.hits, expected, "{way:?} {radius:?} of {code}, {limit}");
+                }
             }
+            let even = |number: u64| number.is_multiple_of(2);
+            let (code, radius, only) = (&center, None, &even);
+            let (limit, way, deadline) = (3, Way::Auto, None);
+            let near = store.nearest(&Nearby { code, limit, radius, only, way, deadline })?;
+            let mut expected = self.within(&center, 2000, usize::MAX);
+            expected.retain(|(number, _)| even(*number));
+            expected.truncate(limit);
+            assert_eq!(near.hits, expected);
         }
         Ok(())
     }

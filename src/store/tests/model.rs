@@ -49,11 +49,22 @@ fn operation(width: Width, name: u8, seed: Option<u8>) -> Result<Operation> {
     Ok(Operation::Put { record, vectors })
 }
 
+/// Opens the store again, with codes in memory or without.
+fn open(place: &mut Place, lean: bool, model: &Model) -> Result<Store> {
+    if lean {
+        return place.open_lean();
+    }
+    let (store, live) = place.open()?;
+    model.check_live(&live);
+    Ok(store)
+}
+
 /// Runs the steps; after each the store and the model agree.
-fn run(width: usize, limits: Limits, steps: &[Step]) -> Result<()> {
+fn run(width: usize, limits: Limits, lean: bool, steps: &[Step]) -> Result<()> {
     let mut place = Place::new(limits)?;
-    let mut store = place.create(width)?;
+    drop(place.create(width)?);
     let mut model = Model::default();
+    let mut store = open(&mut place, lean, &model)?;
     // The model after each commit, by the file and the length of it that hold the commit.
     let mut history = vec![(place.last_segment()?, 0, model.clone())];
     let names = || (0u8..14).map(id);
@@ -79,10 +90,9 @@ fn run(width: usize, limits: Limits, steps: &[Step]) -> Result<()> {
                 store.set_settings(&settings)?;
                 assert_eq!(store.settings(), settings);
                 drop(store);
-                let opened = place.open()?;
-                model.check_live(&opened.1);
-                store = opened.0;
+                store = open(&mut place, lean, &model)?;
                 assert_eq!(store.settings(), settings);
+                assert_eq!(store.shared.opened_as.is_some(), lean, "after a clean close");
             }
             Step::Crash(lost) => {
                 store.join_background();
@@ -98,17 +108,13 @@ fn run(width: usize, limits: Limits, steps: &[Step]) -> Result<()> {
                     history.retain(|(at, length, _)| *at != segment || *length <= kept);
                     model = history.last().map(|(_, _, model)| model.clone()).unwrap_or_default();
                 }
-                let opened = place.open()?;
-                model.check_live(&opened.1);
-                store = opened.0;
+                store = open(&mut place, lean, &model)?;
             }
             Step::LoseTable => {
                 crash(store);
                 place.table = None;
                 place.files.remove_dir(&place.dir.path().join("table"))?;
-                let opened = place.open()?;
-                model.check_live(&opened.1);
-                store = opened.0;
+                store = open(&mut place, lean, &model)?;
             }
         }
         model.check(&store, names())?;
@@ -116,36 +122,42 @@ fn run(width: usize, limits: Limits, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-fn check(width: usize, limits: Limits, cases: u32) {
+fn check(width: usize, limits: Limits, lean: bool, cases: u32) {
     let cases = std::env::var("NEARBIT_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[width as u8; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let result = runner.run(&steps(), |steps| {
-        run(width, limits, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
+        run(width, limits, lean, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
     });
     assert!(result.is_ok(), "{result:?}");
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_64_bits() {
-    check(64, SMALL, 60);
+    check(64, SMALL, false, 60);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_11_bits() {
-    check(11, SMALL, 30);
+    check(11, SMALL, false, 30);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_with_1024_bits() {
-    check(1024, SMALL, 30);
+    check(1024, SMALL, false, 30);
 }
 
 #[test]
 fn it_is_a_map_and_a_linear_scan_while_it_compacts_by_itself() {
-    check(64, Limits { spare_bytes: 300, ..SMALL }, 60);
+    check(64, Limits { spare_bytes: 300, ..SMALL }, false, 60);
+}
+
+#[test]
+fn it_is_a_map_and_a_linear_scan_without_codes_in_memory() {
+    check(64, SMALL, true, 30);
+    check(11, Limits { spare_bytes: 300, ..SMALL }, true, 30);
 }
 
 /// Enough records for many blocks, replaced and deleted until blocks shrink again.

@@ -67,6 +67,14 @@ fn readers_see_each_record_once() -> Result<()> {
                 assert_eq!(near.len(), 1, "{name}: {near:?}");
             }
             assert_eq!(store.within(&code(width, 0), 64, 99)?.len(), 30);
+            // Whatever dies meanwhile, the nearest are the nearest.
+            let zero = code(width, 0);
+            for way in [Way::Auto, Way::Scan] {
+                let (code, limit, radius, only, deadline) = (&zero, 5, None, &|_| true, None);
+                let near = store.nearest(&Nearby { code, limit, radius, only, way, deadline })?;
+                let distances = near.hits.iter().map(|(_, distance)| *distance);
+                assert_eq!(distances.collect::<Vec<_>>(), [0, 1, 1, 1, 1]);
+            }
         }
         Ok(())
     };

@@ -31,6 +31,7 @@ async fn a_collection_is_created_described_and_deleted() {
         index_fields: vec!["label".to_owned()],
         metric: None,
         durability: None,
+        index: Some(proto::IndexPlace::Disk.into()),
     };
     let created =
         client.create_collection(request.clone()).await.unwrap().into_inner().collection.unwrap();
@@ -40,6 +41,7 @@ async fn a_collection_is_created_described_and_deleted() {
     assert_eq!(created.input, Some(input));
     assert!(!created.keep_text);
     assert_eq!(created.keep_vectors(), proto::KeepVectors::F16);
+    assert_eq!(created.index(), proto::IndexPlace::Disk);
     assert_eq!(created.records, 0);
     assert!(created.created.unwrap().seconds > 1_600_000_000);
 
@@ -122,6 +124,7 @@ async fn what_is_wrong_is_refused_by_field() {
             index_fields: Vec::new(),
             metric: None,
             durability: None,
+            index: None,
             keep_vectors,
         };
         let refused = server.collections().create_collection(request).await.unwrap_err();

@@ -1,0 +1,205 @@
+//! What a store that needs no codes in memory leaves when it is closed: `CLOSED`, with which the
+//! next open need not read the segments.
+//!
+//! ```text
+//! magic       8   "nearclo\0"
+//! version     8   1
+//! collection 16   its random name
+//! stamp      16   that of both trees in the table
+//! trees           of ids and of codes: entries, blocks, bytes, 8 bytes each
+//! known ids       hashes that it holds, 8 bytes; count, and the words of the Bloom filter
+//! segments    8   how many, then of each:
+//!   known    24   number, length, checksum, as in MANIFEST, 8 bytes each
+//!   outline       where its records begin, and which are dead (`segment/outline.rs`)
+//! crc         4   of all above
+//! ```
+//!
+//! It is believed only where all that can be seen at little cost agrees: MANIFEST names the same
+//! segments, each file has its length and its header, and both trees reach all records and bear the
+//! stamp. The stamp is new with each file, so that a table of another time or one that was filled
+//! again is noticed. Before the stamp's file is written the table is synced, as sled itself does not
+//! do. While the store is open the file has another name, [`IN_USE`]: after a crash the segments
+//! are read, and the table is compared with them. What is spared is only what a crash cannot cause:
+//! that bytes on the disk changed. Every record and every block has a checksum that is compared
+//! whenever it is read.
+
+use std::path::Path;
+
+use super::bloom::Bloom;
+use super::files::Files;
+use super::format::SegmentHeader;
+use super::manifest::{Known, Manifest};
+use super::pieces::{Reader, Writer};
+use super::replay;
+use super::segment::Segments;
+use super::table::{Broken, Table};
+use super::tree::Counts;
+use super::trees::Trees;
+use super::{Shared, State};
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"nearclo\0";
+const VERSION: u64 = 1;
+const CLOSED: &str = "CLOSED";
+/// Its name while the store is open.
+const IN_USE: &str = "CLOSED.in-use";
+
+/// What `CLOSED` said, and what agrees with it.
+pub(super) struct Closed {
+    pub(super) segments: Segments,
+    pub(super) known_ids: Bloom,
+}
+
+/// Takes `CLOSED` away and gives what it says; `None` where there is none, or one that does not
+/// agree with what is there.
+pub(super) fn take(
+    files: &Files,
+    dir: &Path,
+    manifest: &Manifest,
+    table: &Table,
+    trees: &Trees,
+) -> Result<Option<Closed>> {
+    let (path, in_use) = (dir.join(CLOSED), dir.join(IN_USE));
+    if !files.exists(&path)? {
+        // What a crash left.
+        if files.exists(&in_use)? {
+            files.remove_file(&in_use)?;
+        }
+        return Ok(None);
+    }
+    let read = read(files, dir, manifest, trees).and_then(|(closed, stamp)| {
+        let stamps = trees.stamps().map_err(|broken| table.error(broken))?;
+        match stamps == [Some(stamp), Some(stamp)] {
+            true => Ok(closed),
+            false => Err(Error::damaged(table.dir(), None, "it is of another time")),
+        }
+    });
+    // From here on the store may change: after a crash this file is not to be believed.
+    files.rename(&path, &in_use)?;
+    files.sync_dir(dir)?;
+    read.map(Some).or_else(|error| {
+        tracing::warn!(collection = %dir.display(), %error, "the segments are read instead");
+        Ok(None)
+    })
+}
+
+fn read(
+    files: &Files,
+    dir: &Path,
+    manifest: &Manifest,
+    trees: &Trees,
+) -> Result<(Closed, [u8; 16])> {
+    let file = files.open(&dir.join(CLOSED))?;
+    let mut reader = Reader::new(&file)?;
+    let start = (reader.array()?, reader.u64()?, reader.array()?);
+    if start != (MAGIC, VERSION, manifest.collection) {
+        return Err(reader.flaw("it is of another version or another collection"));
+    }
+    let stamp = reader.array()?;
+    let mut counts = || -> Result<Counts> {
+        Ok(Counts { entries: reader.u64()?, blocks: reader.u64()?, bytes: reader.u64()? })
+    };
+    let counts = [counts()?, counts()?];
+    let held = reader.u64()? as usize;
+    let known_ids = Bloom::from_words(reader.u64s()?, held)
+        .ok_or_else(|| reader.flaw("the filter of ids has no size that one has"))?;
+    if reader.u64()? != manifest.segments.len() as u64 {
+        return Err(reader.flaw("it names other segments than MANIFEST"));
+    }
+    let mut segments: Option<Segments> = None;
+    for known in &manifest.segments {
+        let [segment, length, checksum] = [reader.u64()?, reader.u64()?, reader.u64()?];
+        let said = Known { segment, length, checksum: checksum as u32 };
+        if said != *known {
+            return Err(reader.flaw("it names other segments than MANIFEST"));
+        }
+        let mut segment = replay::open(files, dir, known)?;
+        let header = segment.header;
+        let expected = SegmentHeader {
+            segment: known.segment,
+            collection: manifest.collection,
+            width: manifest.width,
+            first: header.first.max(segments.as_ref().map_or(0, Segments::next)),
+            ..header
+        };
+        let len = segment.file.len()?;
+        if header != expected || len != known.length {
+            let message = format!("expected {expected:?} and {} bytes, got {len}", known.length);
+            return Err(Error::damaged(segment.file.path(), None, message));
+        }
+        (segment.length, segment.checksum) = (known.length, known.checksum);
+        segment.note_synced();
+        segment.read_outline(&mut reader)?;
+        match &mut segments {
+            None => segments = Some(Segments::new(segment)),
+            Some(segments) => segments.roll(segment),
+        }
+    }
+    let segments = segments.ok_or_else(|| reader.flaw("it names no segment"))?;
+    reader.finish()?;
+    let trees_reach = trees.reach().map_err(|Broken(reason)| Error::damaged(dir, None, reason))?;
+    if trees_reach != segments.next() {
+        let (next, reach) = (segments.next(), trees_reach);
+        let message = format!("the table reaches record {reach}, the segments {next}");
+        return Err(Error::damaged(dir, None, message));
+    }
+    trees.set_counts(counts);
+    Ok((Closed { segments, known_ids }, stamp))
+}
+
+impl Shared {
+    /// Leaves `CLOSED`, where everything is durable and in the table. Nobody writes any more.
+    pub(super) fn leave_closed(&self) -> Result<()> {
+        let (path, in_use) = (self.dir.join(CLOSED), self.dir.join(IN_USE));
+        let state = self.state();
+        let manifest = super::lock_mutex(&self.manifest).clone();
+        let whole = state.broken.is_none()
+            && !self.trees.given_up()
+            && state.reach == state.segments.next()
+            && state.segments.iter().map(|segment| segment.known).eq(manifest.segments.clone())
+            && state.segments.open().is_synced();
+        if !whole {
+            return Ok(());
+        }
+        let unchanged = state.moves == 0
+            && self.opened_as.as_ref().is_some_and(|opened| *opened == manifest.segments);
+        if !unchanged {
+            let stamp = uuid::Uuid::now_v7().into_bytes();
+            self.trees.set_stamp(&stamp).map_err(|broken| self.table.error(broken))?;
+            self.write_closed(&state, &manifest, stamp, &in_use)?;
+        }
+        self.table.sync()?;
+        self.files.rename(&in_use, &path)?;
+        self.files.sync_dir(&self.dir)
+    }
+
+    fn write_closed(
+        &self,
+        state: &State,
+        manifest: &Manifest,
+        stamp: [u8; 16],
+        path: &Path,
+    ) -> Result<()> {
+        if self.files.exists(path)? {
+            self.files.remove_file(path)?;
+        }
+        let file = self.files.create(path)?;
+        let mut out = Writer::new(&file);
+        out.bytes(&MAGIC)?;
+        out.u64(VERSION)?;
+        out.bytes(&manifest.collection)?;
+        out.bytes(&stamp)?;
+        for Counts { entries, blocks, bytes } in self.trees.counts() {
+            [entries, blocks, bytes].into_iter().try_for_each(|count| out.u64(count))?;
+        }
+        out.u64(state.known_ids.held() as u64)?;
+        out.u64s(state.known_ids.words())?;
+        out.u64(manifest.segments.len() as u64)?;
+        for segment in state.segments.iter() {
+            let Known { segment: number, length, checksum } = segment.known;
+            [number, length, u64::from(checksum)].into_iter().try_for_each(|n| out.u64(n))?;
+            segment.write_outline(&mut out)?;
+        }
+        out.finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! A long file of numbers, written and read a piece at a time, with a CRC-32C of all of it at its
+//! end: so that neither takes memory beside that of the numbers.
+//!
+//! Numbers are little-endian. What is read is not to be believed before [`Reader::finish`] has
+//! compared the checksum; that its sizes fit the file is checked before room is made.
+
+use super::files::File;
+use crate::error::{Error, Result};
+
+/// Bytes that are written or read at once.
+const PIECE: usize = 1 << 20;
+
+/// Writes a file from its beginning.
+pub(super) struct Writer<'a> {
+    file: &'a File,
+    /// Bytes that are in the file.
+    at: u64,
+    crc: u32,
+    waiting: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(file: &'a File) -> Self {
+        Self { file, at: 0, crc: 0, waiting: Vec::with_capacity(PIECE) }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= PIECE { self.flush() } else { Ok(()) }
+    }
+
+    pub(super) fn u64(&mut self, number: u64) -> Result<()> {
+        self.bytes(&number.to_le_bytes())
+    }
+
+    /// A count, and as many numbers.
+    pub(super) fn u64s(&mut self, numbers: &[u64]) -> Result<()> {
+        self.u64(numbers.len() as u64)?;
+        numbers.iter().try_for_each(|number| self.u64(*number))
+    }
+
+    /// A count, and as many numbers.
+    pub(super) fn u32s(&mut self, numbers: impl ExactSizeIterator<Item = u32>) -> Result<()> {
+        self.u64(numbers.len() as u64)?;
+        numbers.into_iter().try_for_each(|number| self.bytes(&number.to_le_bytes()))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_at(&self.waiting, self.at)?;
+        self.at += self.waiting.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &self.waiting);
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Writes the checksum, and makes all of it durable.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.file.write_at(&self.crc.to_le_bytes(), self.at)?;
+        self.file.sync()
+    }
+}
+
+/// Reads a file from its beginning.
+pub(super) struct Reader<'a> {
+    file: &'a File,
+    at: u64,
+    /// Where the checksum begins.
+    end: u64,
+    crc: u32,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(file: &'a File) -> Result<Self> {
+        let end = file.len()?.saturating_sub(4);
+        Ok(Self { file, at: 0, end, crc: 0 })
+    }
+
+    /// An error about what was read last.
+    pub(super) fn flaw(&self, message: impl Into<String>) -> Error {
+        Error::damaged(self.file.path(), self.at, message)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        if self.at + bytes.len() as u64 > self.end {
+            return Err(self.flaw("it ends too early"));
+        }
+        self.file.read_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        Ok(())
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn u64s(&mut self) -> Result<Vec<u64>> {
+        self.numbers(u64::from_le_bytes)
+    }
+
+    pub(super) fn u32s(&mut self) -> Result<Vec<u32>> {
+        self.numbers(u32::from_le_bytes)
+    }
+
+    fn numbers<T, const N: usize>(&mut self, number: fn([u8; N]) -> T) -> Result<Vec<T>> {
+        let count = self.u64()?;
+        if count > (self.end - self.at) / N as u64 {
+            return Err(self.flaw(format!("it ends before {count} numbers")));
+        }
+        let mut numbers = Vec::with_capacity(count as usize);
+        let mut piece = vec![0; PIECE.min(count as usize * N)];
+        while numbers.len() < count as usize {
+            let bytes = ((count as usize - numbers.len()) * N).min(PIECE);
+            self.fill(&mut piece[..bytes])?;
+            numbers.extend(piece[..bytes].as_chunks().0.iter().map(|bytes| number(*bytes)));
+        }
+        Ok(numbers)
+    }
+
+    /// Compares the checksum: what was read is what was written, and there is no more.
+    pub(super) fn finish(self) -> Result<()> {
+        let mut stored = [0; 4];
+        if self.at == self.end {
+            self.file.read_at(&mut stored, self.at)?;
+        }
+        let (expected, got) = (u32::from_le_bytes(stored), self.crc);
+        if self.at != self.end || expected != got {
+            return Err(self.flaw(format!("expected the checksum {expected:08x}, got {got:08x}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! What memory knows of a segment, as bytes: where its records begin, and which are dead.
+//!
+//! ```text
+//! put bytes     8
+//! delete bytes  8
+//! records       8   how many
+//! steps             count, and 4 bytes each: from the first number on; none where there is no gap
+//! offsets           count, and 4 bytes each
+//! dead              count, and 4 bytes each: places
+//! deletes           count, and 8 bytes each: numbers
+//! ```
+
+use bitvec::vec::BitVec;
+
+use super::super::pieces::{Reader, Writer};
+use super::super::row::Row;
+use super::Segment;
+use crate::error::Result;
+
+impl Segment {
+    /// Writes what is known beside the file.
+    pub(in crate::store) fn write_outline(&self, out: &mut Writer) -> Result<()> {
+        out.u64(self.put_bytes)?;
+        out.u64(self.delete_bytes)?;
+        out.u64(self.numbers.len() as u64)?;
+        out.u32s(self.numbers.steps().iter().copied())?;
+        out.u32s(self.offsets.iter().copied())?;
+        let dead: Vec<u32> = self.dead.iter_ones().map(|place| place as u32).collect();
+        out.u32s(dead.iter().copied())?;
+        out.u64s(&self.deletes)
+    }
+
+    /// Reads what is known beside the file, into a segment that was just opened and is as long as
+    /// MANIFEST says.
+    pub(in crate::store) fn read_outline(&mut self, reader: &mut Reader) -> Result<()> {
+        self.put_bytes = reader.u64()?;
+        self.delete_bytes = reader.u64()?;
+        let len = reader.u64()?;
+        let steps = reader.u32s()?;
+        self.offsets = reader.u32s()?;
+        let dead = reader.u32s()?;
+        self.deletes = reader.u64s()?;
+        let ascend = self.offsets.is_sorted_by(|a, b| a < b);
+        let inside = self.offsets.last().is_none_or(|last| u64::from(*last) < self.length);
+        let numbers = Row::from_steps(self.header.first, len as usize, steps);
+        let Some(numbers) = numbers.filter(|_| self.offsets.len() as u64 == len) else {
+            return Err(reader.flaw("the numbers and places of its records do not fit"));
+        };
+        if !ascend || !inside || dead.last().is_some_and(|last| u64::from(*last) >= len) {
+            return Err(reader.flaw("the places of its records do not fit"));
+        }
+        self.numbers = numbers;
+        self.dead = BitVec::repeat(false, len as usize);
+        dead.iter().for_each(|place| self.kill(self.numbers.at(*place as usize)));
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! A collection that is searched on disk answers as one that is searched in memory: the same
+//! records, the same order, whatever was written before and however it is asked.
+
+use nearbit::filter::Field;
+use nearbit::{
+    Collection, CollectionSettings, Database, Diversity, EncoderSpec, Error, Filter, GroupBy,
+    IndexPlace, InputKind, KeepVectors, NewRecord, Payload, Plan, RecordId, Rescore, Search, Width,
+};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// Vectors of three small numbers, so that many codes are equal.
+type Vector = [i8; 3];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Upsert(Vec<(u8, Vector)>),
+    Delete(Vec<u8>),
+    Checkpoint,
+    Compact,
+    IndexField,
+    Reopen,
+    Search(Vector, usize, Option<u32>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let vector = || prop::array::uniform3(-2i8..=2);
+    let name = 0u8..60;
+    let records = prop::collection::btree_map(name.clone(), vector(), 1..25);
+    prop_oneof![
+        5 => records.prop_map(|records| Step::Upsert(records.into_iter().collect())),
+        2 => prop::collection::vec(name, 1..8).prop_map(Step::Delete),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
+        1 => Just(Step::IndexField),
+        2 => Just(Step::Reopen),
+        4 => (vector(), 0usize..70, prop::option::of(0u32..18))
+            .prop_map(|(vector, limit, radius)| Step::Search(vector, limit, radius)),
+    ]
+}
+
+fn settings(index: IndexPlace) -> CollectionSettings {
+    let encoder = EncoderSpec::Hyperplanes {
+        input: InputKind::Vector { dim: 3 },
+        width: Width::new(17).unwrap(),
+        seed: 3,
+    };
+    let keep_vectors = KeepVectors::F32;
+    CollectionSettings { index, keep_vectors, ..CollectionSettings::new(encoder) }
+}
+
+fn floats(vector: Vector) -> Vec<f32> {
+    vector.map(f32::from).to_vec()
+}
+
+fn record((name, vector): (u8, Vector)) -> NewRecord {
+    let payload = format!(r#"{{"n":{name},"third":{},"v":{}}}"#, name % 3, vector[0]);
+    NewRecord::vector(floats(vector))
+        .with_id(name.to_string())
+        .unwrap()
+        .with_payload(Payload::from_json(&payload).unwrap())
+}
+
+fn id(name: u8) -> RecordId {
+    RecordId::new(name.to_string()).unwrap()
+}
+
+/// Asks both in every way that the query can be asked.
+fn compare(memory: &Collection, disk: &Collection, vector: Vector, k: usize, radius: Option<u32>) {
+    let plain = Search { radius, ..Search::vector(floats(vector)).limit(k) };
+    let filters = [r#"third == 1"#, r#"n >= 20 and v != 0"#, r#"id in ["7", "8", "30"]"#];
+    let filters = filters.map(|filter| Filter::parse(filter).unwrap());
+    let field: Field = "third".parse().unwrap();
+    let mut searches = vec![
+        plain.clone(),
+        plain.clone().plan(Plan::Probe),
+        plain.clone().plan(Plan::Scan),
+        plain.clone().rescore(Rescore::vector()),
+        plain.clone().rescore(Rescore::asymmetric()).filter(filters[0].clone()),
+        plain.clone().diversity(Diversity { weight: 0.4, candidates: 20 }),
+        plain.clone().group_by(GroupBy { field, size: 2 }),
+        Search { radius, ..Search::id(id(7)).limit(k) },
+    ];
+    searches.extend(filters.iter().map(|filter| plain.clone().filter(filter.clone())));
+    for search in &searches {
+        match (memory.search(search), disk.search(search)) {
+            (Ok(expected), Ok(got)) => assert_eq!(got.hits, expected.hits, "{search:?}"),
+            (Err(expected), Err(got)) => assert_eq!(got.to_string(), expected.to_string()),
+            (expected, got) => panic!("{search:?}: {expected:?} and {got:?}"),
+        }
+    }
+    let all = searches.split_off(searches.len() - filters.len());
+    let batches = (memory.search_batch(&all).unwrap(), disk.search_batch(&all).unwrap());
+    for (expected, got) in batches.0.iter().zip(&batches.1) {
+        assert_eq!(got.hits, expected.hits);
+    }
+    let ball = plain.clone().radius(radius.unwrap_or(9));
+    let hits = |collection: &Collection| -> Vec<_> {
+        collection.ball(&ball).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(hits(disk), hits(memory));
+    for filter in &filters {
+        assert_eq!(disk.count(filter).unwrap(), memory.count(filter).unwrap());
+        let page = |collection: &Collection| collection.list_matching(filter, None, 5).unwrap();
+        assert_eq!(page(disk), page(memory));
+    }
+}
+
+fn sorted_codes(collection: &Collection) -> Vec<Vec<u64>> {
+    let mut codes: Vec<_> = collection.codes().unwrap().rows().map(<[u64]>::to_vec).collect();
+    codes.sort();
+    codes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_history_is_answered_as_from_memory(steps in prop::collection::vec(step(), 1..25)) {
+        let dir = TempDir::new().unwrap();
+        let mut database = Database::open(dir.path()).unwrap();
+        let both = [("memory", IndexPlace::Memory), ("disk", IndexPlace::Disk)];
+        let mut both = both.map(|(name, index)| {
+            database.create_collection(name, &settings(index)).unwrap()
+        });
+        for step in steps.into_iter().chain([Step::Reopen, Step::Search([1, -1, 0], 9, None)]) {
+            match step {
+                Step::Upsert(records) => {
+                    let written = both.each_ref().map(|collection| {
+                        collection.upsert(records.iter().copied().map(record).collect()).unwrap()
+                    });
+                    prop_assert_eq!(&written[0], &written[1]);
+                }
+                Step::Delete(names) => {
+                    let ids: Vec<RecordId> = names.into_iter().map(id).collect();
+                    let deleted = both.each_ref().map(|collection| collection.delete(&ids).unwrap());
+                    prop_assert_eq!(&deleted[0], &deleted[1]);
+                }
+                Step::Checkpoint => both.iter().for_each(|c| c.checkpoint().unwrap()),
+                Step::Compact => both.iter().for_each(|c| drop(c.compact().unwrap())),
+                Step::IndexField => both.iter().for_each(|collection| {
+                    collection.index_field("third".parse().unwrap()).unwrap();
+                }),
+                Step::Reopen => {
+                    drop((both, database));
+                    database = Database::open(dir.path()).unwrap();
+                    both = ["memory", "disk"].map(|name| database.collection(name).unwrap());
+                    prop_assert_eq!(both[1].info().index, IndexPlace::Disk);
+                }
+                Step::Search(vector, k, radius) => compare(&both[0], &both[1], vector, k, radius),
+            }
+            prop_assert_eq!(both[0].info().records, both[1].info().records);
+            prop_assert_eq!(both[0].list(None, 100).unwrap(), both[1].list(None, 100).unwrap());
+        }
+        prop_assert_eq!(sorted_codes(&both[0]), sorted_codes(&both[1]));
+        prop_assert_eq!(both[0].bucket_sizes().unwrap(), both[1].bucket_sizes().unwrap());
+        let report = database.check().unwrap();
+        prop_assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+}
+
+#[test]
+fn what_needs_the_index_in_memory_is_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let database = Database::open(dir.path()).unwrap();
+    let disk = database.create_collection("disk", &settings(IndexPlace::Disk)).unwrap();
+    let refused = disk.near_duplicates(1).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }));
+    assert!(refused.to_string().contains("needs an index in memory"), "{refused}");
+    assert_eq!(disk.sizes().index.total(), 0);
+}
+
+/// While hits are replaced all the time, each search with a filter finds every record once.
+#[test]
+fn a_filter_finds_what_is_being_replaced() {
+    let dir = TempDir::new().unwrap();
+    let database = Database::open(dir.path()).unwrap();
+    let disk = database.create_collection("disk", &settings(IndexPlace::Disk)).unwrap();
+    let all = || (0..30u8).map(|name| record((name, [1, 2, 1]))).collect::<Vec<_>>();
+    disk.upsert(all()).unwrap();
+    disk.checkpoint().unwrap();
+    let search = Search::vector(floats([1, 2, 1])).limit(100);
+    let third = search.clone().filter(Filter::parse("third == 1").unwrap());
+    let some = search.filter(Filter::parse(r#"id in ["3", "4", "5"]"#).unwrap());
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..40).for_each(|_| drop(disk.upsert(all()).unwrap())));
+        while !writer.is_finished() {
+            assert_eq!(disk.search(&third).unwrap().hits.len(), 10);
+            assert_eq!(disk.search(&some).unwrap().hits.len(), 3);
+        }
+    });
+}
