@@ -37,7 +37,7 @@ impl Collection {
                 // What has no vector is like nothing.
                 _ => 0.0,
             },
-            Scorer::Bits(_) | Scorer::Weights { .. } => {
+            Scorer::Bits(_) | Scorer::Weights(_) => {
                 1.0 - codes[a].distance(&codes[b]) as f32 / self.width().bits() as f32
             }
         };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Collection, IndexPlace};
 use crate::code::{Code, Codes};
 use crate::error::{Error, Result};
-use crate::index::{self, Answer, Index, Memory, Neighbour, Plan, Snapshot, Stats};
+use crate::index::{self, Answer, Index, Memory, Neighbour, Plan, Snapshot, Stats, Weights};
 use crate::store::{Committed, Live, Nearby, Store, Way};
 
 /// What stands for a kernel where the table is searched.
@@ -148,9 +148,27 @@ impl Collection {
                 .transpose()?,
             View::Disk { .. } => self.record(number)?.code,
         };
-        code.ok_or_else(|| {
-            Error::damaged(self.name(), None, format!("no code of record number {number}"))
-        })
+        code.ok_or_else(|| self.no_code(number))
+    }
+
+    fn no_code(&self, number: u64) -> Error {
+        Error::damaged(self.name(), None, format!("no code of record number {number}"))
+    }
+
+    /// How well the codes of records that were found agree with a query's.
+    pub(super) fn agreements(
+        &self,
+        view: &View,
+        weights: &Weights,
+        numbers: &[u64],
+    ) -> Result<Vec<f32>> {
+        if let View::Memory(snapshot) = view {
+            let found = snapshot.agreements(weights, numbers).into_iter().zip(numbers);
+            return found.map(|(found, &n)| found.ok_or_else(|| self.no_code(n))).collect();
+        }
+        let mut codes = Codes::with_capacity(self.width(), numbers.len());
+        numbers.iter().try_for_each(|&number| codes.push(&self.code_of(view, number)?))?;
+        Ok(weights.agreements(&codes))
     }
 
     /// The code of every record that has one, in no particular order. All of them are held in

@@ -9,7 +9,7 @@ use super::rescore::{Candidate, Prepared};
 use super::selection::{READS_PER_LOOK, Selection, check_deadline};
 use crate::error::Result;
 use crate::filter::{Condition, Filter, Value};
-use crate::index::{self, Stats};
+use crate::index::{self, Neighbour, Stats};
 use crate::search::{GroupBy, Search};
 
 /// The first search asks for so many times the hits that all groups hold together; every further
@@ -51,8 +51,9 @@ impl Collection {
             let found = selection.nearest(&self.inner.store, index::Query { limit, ..query })?;
             let all = found.neighbours.len() < limit;
             let found_others = found.neighbours.into_iter();
-            let others = found_others.filter(|n| Some(n.number) != prepared.itself);
-            let candidates = self.score(&prepared.scorer, &selection.view, others, search)?;
+            let others: Vec<Neighbour> =
+                found_others.filter(|n| Some(n.number) != prepared.itself).collect();
+            let candidates = self.score(&prepared.scorer, &selection.view, &others, search)?;
             let mut groups = self.file(candidates, search, by)?;
             let full = groups.iter().all(|group| group.candidates.len() == by.size);
             let begun = groups.len() == search.limit;
@@ -122,7 +123,8 @@ impl Collection {
             };
             let found = selection.nearest(&self.inner.store, query)?.neighbours.into_iter();
             let others = found.filter(|n| Some(n.number) != prepared.itself).take(by.size);
-            group.candidates = self.score(&prepared.scorer, &selection.view, others, search)?;
+            let others: Vec<Neighbour> = others.collect();
+            group.candidates = self.score(&prepared.scorer, &selection.view, &others, search)?;
         }
         // What was replaced meanwhile may have been the only record of a group.
         groups.retain(|group| !group.candidates.is_empty());

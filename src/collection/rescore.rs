@@ -5,9 +5,10 @@
 //! could as well be the other; so a bit that differs costs as much as its value is large (Dong,
 //! Charikar, Li: *Asymmetric distance estimation with sketches for similarity search*, SIGIR 2008).
 //! For a model these values are log odds, and then the cost is exactly how much less likely the
-//! stored code is than the query's own, where bits are independent. *Vector*: the vectors that are
-//! kept are compared by the collection's metric. To read a vector costs far more than to weigh a
-//! code, so the vectors that are read are those of the best by weight among [`SIEVE`] times as many.
+//! stored code is than the query's own, where bits are independent; it is kept in a byte a bit, see
+//! [`Weights`]. *Vector*: the vectors that are kept are compared by the collection's metric. To read
+//! a vector costs far more than to weigh a code, so the vectors that are read are those of the best
+//! by weight among [`SIEVE`] times as many.
 
 use std::cmp::Ordering;
 
@@ -16,7 +17,7 @@ use super::selection::{READS_PER_LOOK, check_deadline};
 use super::{Collection, KeepVectors, Metric};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
-use crate::index::Neighbour;
+use crate::index::{Neighbour, Weights};
 use crate::record::{Record, RecordId, Source};
 use crate::search::{Query, RescoreBy, Search};
 
@@ -30,7 +31,7 @@ pub(super) enum Scorer {
     /// The share of bits that agree.
     Bits(Width),
     /// The share of the query's weight on bits that agree.
-    Weights { code: Code, weights: Vec<f32>, total: f64 },
+    Weights(Weights),
     /// The similarity of vectors.
     Vector { metric: Metric, vector: Vec<f32> },
 }
@@ -124,13 +125,9 @@ impl Collection {
     /// The weights of the bits of `code`, which is that of `source`.
     fn weigh(&self, source: &Source, code: &Code) -> Result<Scorer> {
         let values = self.inner.encoder.values(source).map_err(|e| e.within("query."))?;
-        let weights: Vec<f32> = values.into_iter().map(f32::abs).collect();
-        let total = weights.iter().map(|weight| f64::from(*weight)).sum();
         // Where all values are 0, all bits count alike.
-        Ok(match total > 0.0 {
-            true => Scorer::Weights { code: code.clone(), weights, total },
-            false => Scorer::Bits(self.width()),
-        })
+        let weights = Weights::new(code, &values).map(Scorer::Weights);
+        Ok(weights.unwrap_or(Scorer::Bits(self.width())))
     }
 
     /// The query's vector.
@@ -163,28 +160,40 @@ impl Collection {
         &self,
         scorer: &Scorer,
         view: &View,
-        found: impl Iterator<Item = Neighbour>,
+        found: &[Neighbour],
         search: &Search,
     ) -> Result<Vec<Candidate>> {
+        let candidate = |Neighbour { distance, number }, score, record| Candidate {
+            number,
+            distance,
+            score,
+            record,
+        };
         let mut candidates = Vec::new();
-        for (i, Neighbour { distance, number }) in found.enumerate() {
-            if i % READS_PER_LOOK == 0 {
-                check_deadline(search.deadline)?;
-            }
-            let mut candidate = Candidate { number, distance, score: 0.0, record: None };
-            candidate.score = match scorer {
-                Scorer::Bits(width) => 1.0 - distance as f32 / width.bits() as f32,
-                Scorer::Weights { code, weights, total } => {
-                    let other = self.code_of(view, number)?;
-                    weighted_agreement(code.words(), other.words(), weights, *total)
+        for chunk in found.chunks(READS_PER_LOOK) {
+            check_deadline(search.deadline)?;
+            match scorer {
+                Scorer::Bits(width) => candidates.extend(chunk.iter().map(|&found| {
+                    let score = 1.0 - found.distance as f32 / width.bits() as f32;
+                    candidate(found, score, None)
+                })),
+                Scorer::Weights(weights) => {
+                    let numbers: Vec<u64> = chunk.iter().map(|found| found.number).collect();
+                    let scores = self.agreements(view, weights, &numbers)?;
+                    for (&found, score) in chunk.iter().zip(scores) {
+                        candidates.push(candidate(found, score, None));
+                    }
                 }
                 Scorer::Vector { metric, vector } => {
-                    let record = candidate.record.insert(self.record(number)?);
-                    let kept = record.vector.as_deref();
-                    kept.map_or(f32::NEG_INFINITY, |other| metric.similarity(vector, other))
+                    for &found in chunk {
+                        let record = self.record(found.number)?;
+                        let kept = record.vector.as_deref();
+                        let score = kept
+                            .map_or(f32::NEG_INFINITY, |other| metric.similarity(vector, other));
+                        candidates.push(candidate(found, score, Some(record)));
+                    }
                 }
-            };
-            candidates.push(candidate);
+            }
         }
         // By code they are in order already.
         if !matches!(scorer, Scorer::Bits(_)) {
@@ -203,20 +212,6 @@ fn rank(a: &Candidate, b: &Candidate) -> Ordering {
 enum Asked<'a> {
     Source(&'a Source),
     Record(&'a RecordId, u64, Record),
-}
-
-/// The share of the weights that stands on bits in which the two codes agree.
-fn weighted_agreement(a: &[u64], b: &[u64], weights: &[f32], total: f64) -> f32 {
-    let mut differing = 0.0;
-    for ((a, b), weights) in a.iter().zip(b).zip(weights.chunks(64)) {
-        let mut bits = a ^ b;
-        while bits != 0 {
-            let first = bits.leading_zeros();
-            differing += f64::from(weights[first as usize]);
-            bits ^= 1 << (63 - first);
-        }
-    }
-    (1.0 - differing / total) as f32
 }
 
 impl Metric {
@@ -255,25 +250,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Against a sum over the bits, one by one.
-        #[test]
-        fn agreement_is_the_weight_of_equal_bits(
-            bits in proptest::collection::vec((any::<bool>(), any::<bool>(), 0.0f32..8.0), 1..200),
-        ) {
-            let width = Width::new(bits.len()).unwrap();
-            let (mut a, mut b) = (Code::zero(width), Code::zero(width));
-            for (i, (in_a, in_b, _)) in bits.iter().enumerate() {
-                if *in_a { a.flip(i) }
-                if *in_b { b.flip(i) }
-            }
-            let weights: Vec<f32> = bits.iter().map(|(_, _, weight)| *weight).collect();
-            let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-            let equal: f64 = bits.iter().filter(|(a, b, _)| a == b).map(|(.., w)| f64::from(*w)).sum();
-            prop_assume!(total > 0.0);
-            let got = weighted_agreement(a.words(), b.words(), &weights, total);
-            prop_assert!((f64::from(got) - equal / total).abs() < 1e-6);
-        }
 
         #[test]
         fn metrics_are_what_their_names_say(

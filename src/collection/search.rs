@@ -177,12 +177,12 @@ impl Collection {
         let mut others: Vec<Neighbour> = others.take(wanted).collect();
         let (scorer, view) = (&prepared.scorer, &selection.view);
         if let Some(sieve) = &prepared.sieve {
-            let weighed = self.score(sieve, view, others.into_iter(), search)?;
+            let weighed = self.score(sieve, view, &others, search)?;
             let best = weighed.into_iter().take(scored);
             let neighbour = |c: Candidate| Neighbour { distance: c.distance, number: c.number };
             others = best.map(neighbour).collect();
         }
-        let mut candidates = self.score(scorer, view, others.into_iter(), search)?;
+        let mut candidates = self.score(scorer, view, &others, search)?;
         if search.rescore.is_some() || search.diversity.is_some() {
             stats.rescored = candidates.len() as u64;
         }

@@ -30,6 +30,7 @@
 //!   anything. Once they have grown, a background task *folds* them into a new sealed part: what is
 //!   sorted already is only copied.
 //! - `pairs` asks for the ball around every record, and so finds all that are near each other.
+//! - `weights` compares codes with a query of which more is known than its code.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
 //!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
 //!
@@ -53,6 +54,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod weights;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -64,6 +66,7 @@ pub use pairs::{Pair, Pairs};
 pub use query::{Answer, Neighbour, Plan, Query, Stats};
 use sealed::Sealed;
 pub use snapshot::{Memory, Snapshot};
+pub use weights::Weights;
 
 use crate::code::{Code, Codes, Width};
 

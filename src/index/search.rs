@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::cost;
 use super::kernel::{Found, Kernel, Span};
-use super::nearest::Nearest;
+use super::nearest::{Nearest, Rows};
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
 use super::sealed::Sealed;
 use super::snapshot::Snapshot;
@@ -105,6 +105,16 @@ pub(super) fn within(
     search.end(plan).neighbours
 }
 
+/// How many rows more than neighbours are to be found, so that among the nearest rows there are the
+/// nearest records, whoever is dead; none where it is better to look at records at once: few are
+/// wanted of many, or many share a code.
+fn spare(snapshot: &Snapshot, query: &Query<'_>) -> Option<usize> {
+    let (dead, rows) = (snapshot.dead.count(), snapshot.sealed.span().len());
+    let few_share = snapshot.sealed.len() - rows <= rows / 8;
+    let bounded = query.limit < usize::MAX && query.only.is_none();
+    (bounded && few_share && dead <= query.limit).then_some(dead)
+}
+
 /// One search on its way.
 struct Search<'a> {
     snapshot: &'a Snapshot,
@@ -115,6 +125,8 @@ struct Search<'a> {
     only: Option<&'a Numbers>,
     deadline: Option<Instant>,
     nearest: Nearest,
+    /// Sealed rows that may be among the nearest, where their records are asked for at the end.
+    rows: Option<Rows>,
     /// What the kernel found last; kept for its memory.
     found: Vec<Found>,
     /// The clusters that were reached last; kept for their memory.
@@ -142,6 +154,7 @@ impl<'a> Search<'a> {
             only: query.only,
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
+            rows: spare(snapshot, query).map(|spare| Rows::new(query.limit + spare, radius)),
             found: Vec::with_capacity(BATCH),
             clusters: Vec::with_capacity(BATCH),
             expired: false,
@@ -161,7 +174,7 @@ impl<'a> Search<'a> {
         }
         let short = self.only.filter(|only| plan != Plan::Probe && self.is_short(only));
         // A ball is small, however many records it is asked for: clusters are looked at first.
-        let in_ball = plan == Plan::Auto && self.nearest.radius() < self.radius_of_all();
+        let in_ball = plan == Plan::Auto && self.near() < self.radius_of_all();
         if let Some(only) = short.filter(|_| !in_ball) {
             self.list(only);
             return Some(Plan::Scan);
@@ -173,9 +186,15 @@ impl<'a> Search<'a> {
             return Some(Plan::Probe);
         }
         self.nearest.restart();
+        self.rows.iter_mut().for_each(Rows::restart);
         let only = short?;
         self.list(only);
         Some(Plan::Scan)
+    }
+
+    /// Nothing farther can be among the nearest.
+    fn near(&self) -> u32 {
+        self.rows.as_ref().map_or(self.nearest.radius(), Rows::radius)
     }
 
     /// The distance that no code exceeds.
@@ -185,6 +204,9 @@ impl<'a> Search<'a> {
 
     /// Searches the recent rows, and gives what was found.
     fn end(mut self, plan: Plan) -> Answer {
+        if let Some(rows) = self.rows.take() {
+            self.keep(&rows.into_near());
+        }
         if self.limit > 0 {
             self.scan_delta();
         }
@@ -288,7 +310,7 @@ impl<'a> Search<'a> {
         let least = cost::scan(self.kernel, self.sealed.codes().len()).min(other);
         let budget = |share: f64| if forced { f64::INFINITY } else { share * least };
         // All codes equal to the query's are in its own cluster.
-        let mut radius = self.nearest.radius();
+        let mut radius = self.near();
         let mut done = None;
         if self.limit < codes && radius > 1 && !self.expired {
             done = Some(radius / 2);
@@ -296,7 +318,7 @@ impl<'a> Search<'a> {
                 return false;
             }
             self.visit();
-            radius = self.nearest.radius();
+            radius = self.near();
         }
         if radius > 0 && !self.expired {
             if !self.reach(radius, done, budget(1.0)) {
@@ -305,7 +327,7 @@ impl<'a> Search<'a> {
             self.visit();
         }
         if !self.expired {
-            self.radius = self.nearest.radius();
+            self.radius = self.near();
         }
         true
     }
@@ -320,11 +342,14 @@ impl<'a> Search<'a> {
         clusters.clear();
         self.kernel.reached(centres, self.query, reaches, most(radius), radius, clusters);
         if budget.is_finite() {
-            let rings =
-                |found: &Found| sealed.rings(found.row, found.distance, home.distance, radius);
-            let words: usize =
-                clusters.iter().map(|found| rings(found).len()).sum::<usize>() * self.query.len();
-            if cost::visit(self.kernel, clusters.len(), words, sealed.codes().len()) > budget {
+            let (all, count, mut words) = (sealed.codes().len(), clusters.len(), 0);
+            // Where it costs too much, the first few clusters mostly show it.
+            let is_dear = |found: &Found| {
+                let rings = sealed.rings(found.row, found.distance, home.distance, radius);
+                words += rings.len() * self.query.len();
+                cost::visit(self.kernel, count, words, all) > budget
+            };
+            if clusters.iter().any(is_dear) {
                 return false;
             }
         }
@@ -340,20 +365,20 @@ impl<'a> Search<'a> {
         let clusters = std::mem::take(&mut self.clusters);
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         let mut count = 0;
-        let mut radius = self.nearest.radius();
+        let mut radius = self.near();
         for &Found { row, distance } in &clusters {
             let span = self.sealed.rings(row, distance, self.home.distance, radius);
             self.probes += 1;
             if span.len() > LONG {
                 self.sweep(span);
-                radius = self.nearest.radius();
+                radius = self.near();
                 continue;
             }
             spans[count] = span;
             count += usize::from(!span.is_empty());
             if count == BATCH {
                 self.compare(&spans);
-                radius = self.nearest.radius();
+                radius = self.near();
                 count = 0;
             }
             if self.expired {
@@ -378,16 +403,29 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Compares some sealed codes and keeps the records of those that are near enough.
+    /// Compares some sealed codes and keeps those that are near enough, or their records.
     fn compare(&mut self, spans: &[Span]) {
         if self.is_expired() {
             return;
         }
-        let radius = self.nearest.radius();
+        let radius = self.near();
         self.kernel.within(self.sealed.codes(), self.query, spans, radius, &mut self.found);
         self.compared += spans.iter().map(|span| span.len() as u64).sum::<u64>();
-        self.found.iter().for_each(|found| self.sealed.fetch_bucket(found.row));
-        for Found { row, distance } in self.found.drain(..) {
+        match &mut self.rows {
+            Some(rows) => self.found.drain(..).for_each(|found| rows.push(found)),
+            None => {
+                let mut found = std::mem::take(&mut self.found);
+                self.keep(&found);
+                found.clear();
+                self.found = found;
+            }
+        }
+    }
+
+    /// Keeps the wanted records of some sealed rows.
+    fn keep(&mut self, rows: &[Found]) {
+        rows.iter().for_each(|found| self.sealed.fetch_bucket(found.row));
+        for &Found { row, distance } in rows {
             if distance > self.nearest.radius() {
                 continue;
             }

@@ -162,6 +162,12 @@ fn every_plan_and_kernel_finds_what_the_oracle_finds_at_every_edge() {
             let queries = [disturbed(&near, 3, &mut rng), random_code(width, &mut rng)];
             pair.check_edges(&queries);
 
+            // The same where the very nearest are dead.
+            let nearest = pair.expected(&Query::nearest(&near, 3));
+            let nearest: Vec<u64> = nearest.iter().map(|found| found.number).collect();
+            pair.apply(&Codes::new(width), &nearest);
+            pair.check_edges(&queries[..1]);
+
             // The same with a third of the sealed dead, and some recent rows, one of them dead.
             let mut removed: Vec<u64> = pair.records.keys().copied().step_by(3).collect();
             removed.push(pair.next + 1);

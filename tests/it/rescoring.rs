@@ -67,12 +67,14 @@ fn looked_at(vectors: &[Vec<f32>], query: &[f32], count: usize, but: Option<usiz
     best(weighed, count).into_iter().map(|(_, i)| i).collect()
 }
 
-/// The share of the query's weight on bits that agree.
+/// The share of the query's weight on bits that agree. A bit weighs a byte.
 fn agreement(query: &[f32], other: &[f32]) -> f64 {
     let input = |vector: &[f32]| Inputs::Vectors(Matrix::new(1, DIM, vector.to_vec()));
     let values = planes().products(&input(query)).unwrap();
     let other = planes().encode(&input(other)).unwrap().get(0);
-    let weights = || values.values().iter().map(|value| f64::from(value.abs()));
+    let largest = values.values().iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let weight = |value: &f32| f64::from((value.abs() / largest * 255.0).round());
+    let weights = || values.values().iter().map(weight);
     let agreeing = values.values().iter().zip(weights()).enumerate();
     let agreeing = agreeing.filter(|(bit, (value, _))| other.bit(*bit) == (**value > 0.0));
     agreeing.map(|(_, (_, weight))| weight).sum::<f64>() / weights().sum::<f64>()

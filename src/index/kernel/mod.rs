@@ -12,6 +12,9 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod weigh;
+
+pub(super) use weigh::Bytes;
 
 /// An instruction set that this machine has.
 ///
@@ -80,10 +83,12 @@ impl Kernel {
         None
     }
 
-    /// 512-bit vectors on x86-64 and an instruction that counts their ones, where the CPU has both.
+    /// 512-bit vectors on x86-64, of words and of bytes, and an instruction that counts the ones of
+    /// words, where the CPU has all of it.
     pub fn avx512() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vpopcntdq")
             && is_x86_feature_detected!("popcnt")
         {
@@ -195,6 +200,31 @@ impl Kernel {
             Isa::Avx512 => unsafe { avx512::reached(codes, query, reaches, most, radius, found) },
         }
     }
+
+    /// Appends to `sums` for each row of `codes` what the bits weigh in which it differs from
+    /// `query`. `weights` has 64 bytes for each word, that of the lowest bit first.
+    ///
+    /// # Panics
+    /// Where there are not weights for as many words as the query has.
+    pub(super) fn weigh(
+        self,
+        codes: &[u64],
+        query: &[u64],
+        weights: &[Bytes],
+        sums: &mut Vec<u32>,
+    ) {
+        assert_eq!(query.len(), weights.len(), "one weight for each bit");
+        match self.0 {
+            Isa::Portable => weigh::portable(codes, query, weights, sums),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx2` is made in `Kernel::avx2` alone, which saw avx2.
+            Isa::Avx2 => unsafe { weigh::avx2(codes, query, weights, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f and
+            // avx512bw.
+            Isa::Avx512 => unsafe { weigh::avx512(codes, query, weights, sums) },
+        }
+    }
 }
 
 /// Asks the memory for an item that is soon needed, so that it is on its way while others are
@@ -241,6 +271,13 @@ mod tests {
                 Kernel::portable().reached(rows, query, &reaches, most, radius / 2, &mut plain);
                 assert_eq!(fast, plain, "{kernel:?}, {} words, reached in {span:?}", query.len());
             }
+            let word = |word: usize| std::array::from_fn(|bit| (37 * word + 91 * bit) as u8 | 0x80);
+            let weights: Vec<Bytes> = (0..query.len()).map(word).collect();
+            let (mut fast, mut plain) = (Vec::new(), Vec::new());
+            kernel.weigh(rows, query, &weights, &mut fast);
+            Kernel::portable().weigh(rows, query, &weights, &mut plain);
+            assert_eq!(fast, plain, "{kernel:?}, {} words, weighed in {span:?}", query.len());
+
             let closest = kernel.closest(rows, query);
             assert_eq!(closest, Kernel::portable().closest(rows, query), "{kernel:?}, {span:?}");
         }
