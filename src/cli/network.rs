@@ -61,6 +61,9 @@ pub struct Network {
     /// Smaller looks harder at the nearest wrong pairs
     #[arg(long, value_name = "X")]
     temperature: Option<f64>,
+    /// Share of the pairs that are near by the codes learned so far, not by a walk; from epoch 3 on
+    #[arg(long, value_name = "SHARE")]
+    learned_neighbours: Option<f64>,
     /// Weight of keeping the order of exact neighbours, for 128 bits; 0 does not look at it
     #[arg(long, value_name = "X")]
     similarity: Option<f64>,
@@ -224,6 +227,7 @@ impl Network {
             neighbours.walk = self.walk.or(neighbours.walk);
             set(&mut neighbours.contrast, self.contrast);
             set(&mut neighbours.temperature, self.temperature);
+            set(&mut neighbours.learned, self.learned_neighbours);
         }
         if let Some(weight) = self.similarity {
             let temperature = options.similarity.map_or(0.03, |similarity| similarity.temperature);

@@ -41,6 +41,21 @@ impl Part {
     }
 }
 
+/// Puts one of the rows nearest by code in the place of a `share` of the partners.
+pub(super) fn take_learned(
+    partners: &mut [usize],
+    near: &Neighbours,
+    share: f64,
+    rng: &mut impl Rng,
+) {
+    for (row, partner) in partners.iter_mut().enumerate() {
+        let near = near.of(row);
+        if rng.random_bool(share) && !near.is_empty() {
+            *partner = near[rng.random_range(0..near.len())] as usize;
+        }
+    }
+}
+
 /// What is learned from, and what is held out.
 pub(super) struct Data {
     pub train: Part,
@@ -214,6 +229,20 @@ mod tests {
         assert_eq!(reach(0), 0);
         let (near, far) = (reach(1), reach(12));
         assert!(0 < near && near < far, "{near} and {far}");
+    }
+
+    #[test]
+    fn a_share_of_the_partners_is_taken_from_the_rows_that_are_near_by_code() {
+        let rows = rows();
+        let near = nearest_other_rows(&rows, 3).unwrap();
+        let taken = |share| {
+            let mut partners: Vec<usize> = (0..40).collect();
+            take_learned(&mut partners, &near, share, &mut stream(1, Purpose::Walk, 0));
+            let changed = partners.iter().enumerate().filter(|(row, partner)| row != *partner);
+            changed.map(|(row, &p)| assert!(near.of(row).contains(&(p as u32)))).count()
+        };
+        assert_eq!((taken(0.0), taken(1.0)), (0, 40));
+        assert!((10..=30).contains(&taken(0.5)), "{}", taken(0.5));
     }
 
     #[test]

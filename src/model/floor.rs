@@ -6,24 +6,19 @@
 //! of a row held out that are among the 10 nearest by code. The weights of an epoch that finds fewer than
 //! the start are not taken. Of nested codes the mean over their widths counts.
 
-use candle_core::Result;
 use rayon::prelude::*;
 
 use super::data::Data;
-use super::network::{Dropout, Network};
-use super::objective::tensor;
-use super::random::{Purpose, stream};
+use super::network::Network;
 use super::real::internal;
 use crate::code::distance;
-use crate::input::Features;
+use crate::input::{Features, Matrix};
 use crate::numeric::{Neighbours, nearest_rows};
 
 /// Neighbours that are looked for.
 const K: usize = 10;
 /// The most rows that ask, and that are asked.
 const MOST: (usize, usize) = (1000, 20_000);
-/// Rows that are encoded together.
-const BATCH: usize = 2048;
 
 /// Rows held out, rows to find, and which are to be found.
 pub(super) struct Floor {
@@ -55,8 +50,8 @@ impl Floor {
     /// The share of the exact neighbours that are found by the codes of `network`, mean over
     /// the widths.
     pub fn recall(&self, network: &Network) -> crate::error::Result<f64> {
-        let rows = values(network, &self.rows).map_err(internal)?;
-        let asked = values(network, &self.asked).map_err(internal)?;
+        let rows = network.values(&self.rows).map_err(internal)?;
+        let asked = network.values(&self.asked).map_err(internal)?;
         let found = |&width: &usize| self.found(&codes(&rows, width), &codes(&asked, width));
         Ok(self.widths.iter().map(found).sum::<f64>() / self.widths.len() as f64)
     }
@@ -75,20 +70,8 @@ impl Floor {
     }
 }
 
-/// Each row's values before the code's sigmoid.
-fn values(network: &Network, rows: &Features) -> Result<Vec<Vec<f32>>> {
-    let mut none = Dropout { share: 0.0, rng: stream(0, Purpose::Dropout, 0) };
-    let all: Vec<usize> = (0..rows.rows()).collect();
-    let mut values = Vec::with_capacity(all.len());
-    for batch in all.chunks(BATCH) {
-        let code = network.encode::<f32>(&tensor(&rows.select(batch))?, &mut none)?.code;
-        values.extend(code.to_vec2::<f32>()?);
-    }
-    Ok(values)
-}
-
 /// The first `width` bits of each row's code, 64 to a word.
-fn codes(values: &[Vec<f32>], width: usize) -> Vec<Vec<u64>> {
+fn codes(values: &Matrix, width: usize) -> Vec<Vec<u64>> {
     let word = |values: &[f32]| {
         values.iter().fold(0u64, |word, &value| word << 1 | u64::from(value > 0.0))
     };

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, Var};
 use rayon::prelude::*;
 
 use super::options::Activation;
 use super::real::{Real, update_values, with_values};
-use crate::input::Sparse;
+use crate::input::{Features, Sparse};
 use crate::numeric::vectorized;
 
 /// What goes into a layer: rows of numbers.
@@ -23,6 +23,19 @@ pub(super) enum Rows {
     Dense(Tensor),
     /// The same, mostly zero.
     Sparse(Arc<Sparse>),
+}
+
+impl Rows {
+    /// Rows of features, as data.
+    pub fn new(rows: &Features) -> Result<Self> {
+        match rows {
+            Features::Dense(dense) => {
+                let shape = (dense.rows(), dense.cols());
+                Ok(Self::Dense(Tensor::from_slice(dense.values(), shape, &Device::Cpu)?))
+            }
+            Features::Sparse(sparse) => Ok(Self::Sparse(Arc::new(sparse.clone()))),
+        }
+    }
 }
 
 /// The weights of one layer and what is applied to their product.
@@ -302,7 +315,7 @@ pub(super) fn sum_rows<T: Real>(rows: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     use super::*;
     use crate::model::gradient_check::{check, variable};

@@ -18,6 +18,10 @@ use super::loss::{self, Block, Target};
 use super::options::{Activation, Binarize, TrainOptions};
 use super::random::{Purpose, normal, stream, uniform};
 use super::real::Real;
+use crate::input::{Features, Matrix};
+
+/// Rows that are encoded together where nothing is learned from them.
+const TOGETHER: usize = 2048;
 
 /// An autoencoder in training.
 #[derive(Clone)]
@@ -110,6 +114,19 @@ impl Network {
         Ok(Encoded { hidden, code, log_variance })
     }
 
+    /// The values before the code's sigmoid of all `rows`, without dropout: shape (rows, bits).
+    pub fn values(&self, rows: &Features) -> Result<Matrix> {
+        let mut none = Dropout { share: 0.0, rng: stream(0, Purpose::Dropout, 0) };
+        let all: Vec<usize> = (0..rows.rows()).collect();
+        let (mut values, mut bits) = (Vec::new(), 0);
+        for batch in all.chunks(TOGETHER) {
+            let code = self.encode::<f32>(&Rows::new(&rows.select(batch))?, &mut none)?.code;
+            bits = code.dims2()?.1;
+            values.extend(code.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(Matrix::new(rows.rows(), bits, values))
+    }
+
     /// The weighted reconstruction loss of codes `z`, mean over the batch.
     pub fn reconstruction<T: Real>(
         &self,
@@ -173,7 +190,6 @@ fn draw_layer<T: Real>(
 mod tests {
     use super::*;
     use crate::code::Width;
-    use crate::input::{Features, Matrix};
     use crate::model::code_layer::{code, sigmoid};
     use crate::model::contrast::info_nce;
     use crate::model::gradient_check::check;

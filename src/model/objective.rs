@@ -11,8 +11,6 @@
 //!
 //! Where codes are nested, what is asked of a code is asked of its prefixes (see [`nested`](super::nested)).
 
-use std::sync::Arc;
-
 use candle_core::{Device, Result, Tensor};
 
 use super::code_layer::{code, sigmoid, top};
@@ -102,7 +100,7 @@ impl<'a> Objective<'a> {
             }
             None => own.clone(),
         };
-        let x = tensor(&self.shown(&clean, look))?;
+        let x = Rows::new(&self.shown(&clean, look))?;
         let mut dropout = self.dropout(look);
         let mut encoded = network.encode::<f32>(&x, &mut dropout)?;
         if let Some(Sparsity::Top(active)) = options.sparsity {
@@ -254,16 +252,5 @@ impl<'a> Objective<'a> {
         };
         terms.push(norm.affine(options.contraction, 0.0)?);
         Ok(())
-    }
-}
-
-/// Rows of features for a layer.
-pub(super) fn tensor(rows: &Features) -> Result<Rows> {
-    match rows {
-        Features::Dense(dense) => {
-            let shape = (dense.rows(), dense.cols());
-            Ok(Rows::Dense(Tensor::from_slice(dense.values(), shape, &Device::Cpu)?))
-        }
-        Features::Sparse(sparse) => Ok(Rows::Sparse(Arc::new(sparse.clone()))),
     }
 }

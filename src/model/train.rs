@@ -3,7 +3,7 @@
 //! ```text
 //! features of all rows; some rows held out; the k-nearest-neighbour graph of the others
 //! for each epoch:
-//!     every row is paired with the end of a random walk on the graph
+//!     every row is paired with the end of a random walk on the graph, or with a row of a near code
 //!     for each batch, in random order:
 //!         codes of the rows and of their partners
 //!         loss = reconstruction of the row, and of the partner, from the row's code
@@ -25,13 +25,13 @@ use candle_core::Tensor;
 use super::Model;
 use super::adam::{Adam, rate};
 use super::checkpoint::{self, State};
-use super::data::{Data, check_features};
+use super::data::{Data, check_features, take_learned};
 use super::features::Pipeline;
 use super::floor::Floor;
 use super::layer::Rows;
 use super::nested::widths;
 use super::network::Network;
-use super::objective::{Look, Objective, tensor};
+use super::objective::{Look, Objective};
 use super::options::{Procedure, TrainOptions};
 use super::pretrain::pretrain;
 use super::random::{Purpose, permutation, stream};
@@ -40,6 +40,10 @@ use super::recirculate::{recirculate, tie};
 use super::report::{EpochReport, Progress, Report, Stage, nine_digits};
 use crate::error::{Error, Result};
 use crate::input::{Features, Inputs};
+use crate::numeric::{Neighbours, nearest_other_rows};
+
+/// Epochs after which codes say something of who is near whom.
+const UNLEARNED: usize = 2;
 
 /// Trains a model on `inputs`. `progress` is called before each stage and after each step, and
 /// stops the training where it breaks.
@@ -314,7 +318,12 @@ impl<'a> Training<'a> {
         let n = part.rows.rows();
         let order = permutation(&mut stream(seed, Purpose::Order, epoch as u64), n);
         let walk = self.options.walk_for(n);
-        let partners = part.partners(walk, &mut stream(seed, Purpose::Walk, epoch as u64));
+        let mut rng = stream(seed, Purpose::Walk, epoch as u64);
+        let mut partners = part.partners(walk, &mut rng);
+        if let Some(near) = self.near_by_code(epoch)? {
+            let share = self.options.neighbours.map_or(0.0, |neighbours| neighbours.learned);
+            take_learned(&mut partners, &near, share, &mut rng);
+        }
         let mut tally = Tally::default();
         for i in 0..self.steps_per_epoch {
             // Batches of nearly one size: a last one of a single row would have nothing to contrast.
@@ -338,6 +347,23 @@ impl<'a> Training<'a> {
             })?;
         }
         Ok(tally)
+    }
+
+    /// The rows nearest to each by the code layer's values, brought to -1..1 as contrast compares them;
+    /// where they are asked for, and codes have learned something. Made anew each time, so that a
+    /// training that goes on from a checkpoint sees the same ones.
+    fn near_by_code(&self, epoch: usize) -> Result<Option<Neighbours>> {
+        let count = match self.options.neighbours {
+            Some(neighbours) if neighbours.learned > 0.0 && epoch >= UNLEARNED => {
+                neighbours.count.div_ceil(2)
+            }
+            _ => return Ok(None),
+        };
+        let mut values = self.network.values(&self.data.train.rows).map_err(internal)?;
+        for row in 0..values.rows() {
+            values.row_mut(row).iter_mut().for_each(|a| *a = (*a / 2.0).tanh());
+        }
+        nearest_other_rows(&Features::Dense(values), count).map(Some)
     }
 
     fn step(&mut self, batch: &[usize], partners: &[usize], tally: &mut Tally) -> Result<()> {
@@ -364,7 +390,7 @@ impl<'a> Training<'a> {
     ) -> candle_core::Result<Vec<Option<Tensor>>> {
         let rows = match self.options.procedure {
             Procedure::Backpropagation => None,
-            Procedure::Recirculation => Some(tensor(&self.data.train.rows.select(batch))?),
+            Procedure::Recirculation => Some(Rows::new(&self.data.train.rows.select(batch))?),
         };
         if let Some(Rows::Dense(x)) = rows {
             return recirculate(&self.network, &x, self.options.binarize, self.options.loss);

@@ -81,6 +81,7 @@ impl TrainOptions {
             number("contrast", neighbours.contrast, 0.0, 1e6)?;
             number("temperature", neighbours.temperature, 0.05, 100.0)?;
             number("neighbour reconstruction", neighbours.reconstruction, 0.0, 1e6)?;
+            number("learned neighbours", neighbours.learned, 0.0, 1.0)?;
         }
         Ok(())
     }

@@ -195,6 +195,17 @@ pub struct NeighbourOptions {
     pub temperature: f64,
     /// Weight of giving back the partner's features from a row's code.
     pub reconstruction: f64,
+    /// Share of the partners that are, in place of the end of a walk, one of the rows nearest by the
+    /// code layer's values, half as many as `count`, found anew before each epoch but the first two. What was learned so far
+    /// relates texts that share few words (nearest neighbours as positives: Dwibedi et al., *With a
+    /// little help from my friends*, 2021).
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub learned: f64,
+}
+
+/// Whether a share is 0, which older files do not mention.
+fn is_none(share: &f64) -> bool {
+    *share == 0.0
 }
 
 macro_rules! words {

@@ -185,6 +185,7 @@ impl TrainOptions {
             contrast: 1.0,
             temperature: 0.5,
             reconstruction: 0.0,
+            learned: 0.0,
         };
         match preset {
             Preset::Text => Self {
@@ -193,6 +194,7 @@ impl TrainOptions {
                 neighbours: Some(NeighbourOptions {
                     walk: Some(2),
                     reconstruction: 0.3,
+                    learned: 0.5,
                     ..neighbours
                 }),
                 ..common
