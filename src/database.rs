@@ -70,7 +70,7 @@ type Collections = ArcSwap<BTreeMap<String, Collection>>;
 
 struct Inner {
     dir: PathBuf,
-    /// First, so that it ends before what it reads is closed.
+    /// Ends before what it reads is closed.
     scrubber: Mutex<Option<Scrubber>>,
     /// The version of the format that `FORMAT` names.
     version: AtomicU32,
@@ -458,6 +458,18 @@ impl Database {
             let known: Vec<String> = all.iter().map(|(n, v)| format!("{n}@{v}")).collect();
             Error::not_found("model", name, what_there_is(&known))
         })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nothing reads or writes in the background of what is closed.
+        self.scrubber.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        for collection in self.collections.load().values() {
+            if let Err(error) = collection.settle() {
+                tracing::warn!(collection = collection.name(), %error, "the next open reads more");
+            }
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub enum IndexPlace {
     /// records. Small balls are found in a fraction of a millisecond; whatever is farther away
     /// takes a pass over the table. What needs all codes at once, such as
     /// [`near_duplicates`](crate::Collection::near_duplicates), is refused. Indexes of fields are in
-    /// memory in any case. After a crash the next open reads all records once.
+    /// memory in any case. After a crash of a process that wrote, the next open reads all records.
     Disk,
 }
 

@@ -80,6 +80,11 @@ impl Collection {
         self.inner.store.sync()
     }
 
+    /// Prepares for being closed: see [`Store::settle`](crate::store::Store::settle).
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.inner.store.settle()
+    }
+
     /// Verifies all checksums, at the pace of who asks for it (see
     /// [`Store::scrub`](crate::store::Store::scrub)).
     pub(crate) fn scrub(&self, mut pace: impl FnMut(u64) -> bool) -> Result<bool> {

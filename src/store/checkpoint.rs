@@ -41,6 +41,28 @@ impl Store {
         }
     }
 
+    /// Puts all that there is into the table, so that closing tells it nothing more: what another
+    /// collection leaves when it is closed stays true then.
+    ///
+    /// # Errors
+    /// As [`Store::checkpoint`].
+    pub fn settle(&self) -> Result<()> {
+        if self.shared.poison.get().is_some() {
+            return Ok(());
+        }
+        self.sync()?;
+        let noted = lock_mutex(&self.shared.manifest).segments.last().copied();
+        let merged = {
+            let state = self.shared.state();
+            let merged = state.reach == state.segments.next();
+            merged && noted == Some(state.segments.open().known)
+        };
+        if !merged {
+            self.checkpoint()?;
+        }
+        if self.shared.lean { self.shared.stamp() } else { Ok(()) }
+    }
+
     /// Writes nothing from now on, because the files are about to be removed. Reads go on.
     pub fn retire(&self) {
         let no_writer = lock_mutex(&self.shared.writer);
@@ -126,12 +148,7 @@ impl Drop for Store {
             tracing::error!(%error, "the last sync failed: what was not synced may be lost");
             return;
         }
-        let noted = lock_mutex(&self.shared.manifest).segments.last().copied();
-        let state = self.shared.state();
-        let merged = state.reach == state.segments.next();
-        let done = merged && noted == Some(state.segments.open().known);
-        drop(state);
-        if !done && let Err(error) = self.checkpoint() {
+        if let Err(error) = self.settle() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
         }
         if self.shared.lean

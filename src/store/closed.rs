@@ -17,11 +17,12 @@
 //! It is believed only where all that can be seen at little cost agrees: MANIFEST names the same
 //! segments, each file has its length and its header, and both trees reach all records and bear the
 //! stamp. The stamp is new with each file, so that a table of another time or one that was filled
-//! again is noticed. Before the stamp's file is written the table is synced, as sled itself does not
-//! do. While the store is open the file has another name, [`IN_USE`]: after a crash the segments
-//! are read, and the table is compared with them. What is spared is only what a crash cannot cause:
-//! that bytes on the disk changed. Every record and every block has a checksum that is compared
-//! whenever it is read.
+//! again is noticed. Before the file gets its name the table is synced, as sled itself does not do; and
+//! before sled is told anything again, for whichever collection, the file is renamed
+//! (`table.rs`). Then a crash costs it: the segments are read, and the table is compared with them.
+//! What is written to the segments shows in their lengths and in MANIFEST. So what is spared is only
+//! what no crash can cause: that bytes on the disk changed. Every record and every block has a
+//! checksum that is compared whenever it is read.
 
 use std::path::Path;
 
@@ -32,17 +33,15 @@ use super::manifest::{Known, Manifest};
 use super::pieces::{Reader, Writer};
 use super::replay;
 use super::segment::Segments;
-use super::table::{Broken, Table};
+use super::table::{Broken, Table, take_away, taken_away};
 use super::tree::Counts;
 use super::trees::Trees;
-use super::{Shared, State};
+use super::{Shared, State, lock_mutex};
 use crate::error::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"nearclo\0";
 const VERSION: u64 = 1;
 const CLOSED: &str = "CLOSED";
-/// Its name while the store is open.
-const IN_USE: &str = "CLOSED.in-use";
 
 /// What `CLOSED` said, and what agrees with it.
 pub(super) struct Closed {
@@ -50,21 +49,16 @@ pub(super) struct Closed {
     pub(super) known_ids: Bloom,
 }
 
-/// Takes `CLOSED` away and gives what it says; `None` where there is none, or one that does not
-/// agree with what is there.
-pub(super) fn take(
+/// What `CLOSED` says; `None` where there is none, or one that does not agree with what is there.
+pub(super) fn open(
     files: &Files,
     dir: &Path,
     manifest: &Manifest,
     table: &Table,
     trees: &Trees,
 ) -> Result<Option<Closed>> {
-    let (path, in_use) = (dir.join(CLOSED), dir.join(IN_USE));
+    let path = dir.join(CLOSED);
     if !files.exists(&path)? {
-        // What a crash left.
-        if files.exists(&in_use)? {
-            files.remove_file(&in_use)?;
-        }
         return Ok(None);
     }
     let read = read(files, dir, manifest, trees).and_then(|(closed, stamp)| {
@@ -74,13 +68,17 @@ pub(super) fn take(
             false => Err(Error::damaged(table.dir(), None, "it is of another time")),
         }
     });
-    // From here on the store may change: after a crash this file is not to be believed.
-    files.rename(&path, &in_use)?;
-    files.sync_dir(dir)?;
-    read.map(Some).or_else(|error| {
-        tracing::warn!(collection = %dir.display(), %error, "the segments are read instead");
-        Ok(None)
-    })
+    match read {
+        Ok(closed) => {
+            table.vouched_by(files, path);
+            Ok(Some(closed))
+        }
+        Err(error) => {
+            tracing::warn!(collection = %dir.display(), %error, "the segments are read instead");
+            take_away(files, &path)?;
+            Ok(None)
+        }
+    }
 }
 
 fn read(
@@ -148,11 +146,24 @@ fn read(
 }
 
 impl Shared {
+    /// Gives the trees a stamp, where they changed since they got one: the last that sled is told.
+    pub(super) fn stamp(&self) -> Result<()> {
+        let moves = self.state().moves;
+        let as_opened = self.is_as_opened(moves, &lock_mutex(&self.manifest));
+        let mut stamped = lock_mutex(&self.stamped);
+        if !as_opened && stamped.is_none_or(|(then, _)| then != moves) {
+            let stamp = uuid::Uuid::now_v7().into_bytes();
+            self.trees.set_stamp(&stamp).map_err(|broken| self.table.error(broken))?;
+            *stamped = Some((moves, stamp));
+        }
+        Ok(())
+    }
+
     /// Leaves `CLOSED`, where everything is durable and in the table. Nobody writes any more.
     pub(super) fn leave_closed(&self) -> Result<()> {
-        let (path, in_use) = (self.dir.join(CLOSED), self.dir.join(IN_USE));
+        let path = self.dir.join(CLOSED);
         let state = self.state();
-        let manifest = super::lock_mutex(&self.manifest).clone();
+        let manifest = lock_mutex(&self.manifest).clone();
         let whole = state.broken.is_none()
             && !self.trees.given_up()
             && state.reach == state.segments.next()
@@ -161,16 +172,29 @@ impl Shared {
         if !whole {
             return Ok(());
         }
-        let unchanged = state.moves == 0
-            && self.opened_as.as_ref().is_some_and(|opened| *opened == manifest.segments);
-        if !unchanged {
-            let stamp = uuid::Uuid::now_v7().into_bytes();
-            self.trees.set_stamp(&stamp).map_err(|broken| self.table.error(broken))?;
-            self.write_closed(&state, &manifest, stamp, &in_use)?;
+        let unchanged = self.is_as_opened(state.moves, &manifest);
+        if unchanged && self.files.exists(&path)? {
+            return Ok(());
+        }
+        let stamped = *lock_mutex(&self.stamped);
+        match stamped {
+            // Sled was told something for another collection.
+            _ if unchanged => {}
+            Some((moves, stamp)) if moves == state.moves => {
+                self.write_closed(&state, &manifest, stamp, &taken_away(&path))?;
+            }
+            _ => return Ok(()),
         }
         self.table.sync()?;
-        self.files.rename(&in_use, &path)?;
-        self.files.sync_dir(&self.dir)
+        self.files.rename(&taken_away(&path), &path)?;
+        self.files.sync_dir(&self.dir)?;
+        self.table.vouched_by(&self.files, path);
+        Ok(())
+    }
+
+    /// Whether all is as `CLOSED` said when it was opened.
+    fn is_as_opened(&self, moves: u64, manifest: &Manifest) -> bool {
+        moves == 0 && self.opened_as.as_ref().is_some_and(|opened| *opened == manifest.segments)
     }
 
     fn write_closed(

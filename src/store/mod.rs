@@ -327,6 +327,8 @@ struct Shared {
     lean: bool,
     /// The segments that `CLOSED` named when it was opened.
     opened_as: Option<Vec<manifest::Known>>,
+    /// The stamp that the trees have, and the state's `moves` when they got it.
+    stamped: Mutex<Option<(u64, [u8; 16])>>,
     /// Set when the store is dropped.
     stopping: AtomicBool,
     /// The spare bytes up to which no other compaction is tried.

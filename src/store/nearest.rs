@@ -116,7 +116,7 @@ impl Store {
                 continue;
             }
             if !search.leave_live(&state) {
-                spare *= 8;
+                spare = spare.saturating_mul(8);
                 continue;
             }
             for recent in state.recents() {

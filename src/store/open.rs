@@ -175,7 +175,7 @@ impl Opened {
         let strangers = strangers(files, dir, &manifest)?;
         let trees = Trees::open(table, manifest.collection, manifest.width);
         let trees = trees.map_err(|broken| table.error(broken))?;
-        let Some(closed) = closed::take(files, dir, &manifest, table, &trees)? else {
+        let Some(closed) = closed::open(files, dir, &manifest, table, &trees)? else {
             return Ok(None);
         };
         clear_away(files, &strangers)?;
@@ -241,6 +241,7 @@ impl Opened {
             poison: OnceLock::new(),
             lean,
             opened_as,
+            stamped: Mutex::default(),
             stopping: AtomicBool::new(false),
             patience: AtomicU64::new(0),
             syncer: Syncer::default(),

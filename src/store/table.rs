@@ -7,10 +7,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::files::{Files, wait_until_free};
+use super::lock_mutex;
 use crate::error::{Error, Result};
 
 /// Memory that sled may use for blocks, of all collections together.
@@ -44,6 +45,8 @@ pub struct Table {
     db: sled::Db,
     dir: Arc<PathBuf>,
     rebuilt: bool,
+    /// Files that are true as long as sled is told nothing.
+    notes: Arc<Mutex<Vec<(Files, PathBuf)>>>,
 }
 
 impl Table {
@@ -91,7 +94,7 @@ impl Table {
                 (made_anew?, true)
             }
         };
-        Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt })
+        Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt, notes: Arc::default() })
     }
 
     /// Whether there was a table that did not open, so that this is a new one.
@@ -110,6 +113,27 @@ impl Table {
     /// [`Error::Damaged`] where sled cannot say.
     pub fn bytes(&self) -> Result<u64> {
         guarded(|| Ok(self.db.size_on_disk()?)).map_err(|broken| self.error(broken))
+    }
+
+    /// Has the file `note`, which says that the table is durable, taken away before sled is told
+    /// anything: what a power cut then leaves of any part of the table is not known.
+    pub(super) fn vouched_by(&self, files: &Files, note: PathBuf) {
+        lock_mutex(&self.notes).push((files.clone(), note));
+    }
+
+    /// To be called before sled is told anything.
+    pub(super) fn before_change(&self) -> Result<(), Broken> {
+        let mut notes = lock_mutex(&self.notes);
+        while let Some((files, note)) = notes.last() {
+            let taken = files.exists(note).and_then(|there| match there {
+                true => take_away(files, note),
+                // Its collection was removed.
+                false => Ok(()),
+            });
+            taken.map_err(|error| Broken(error.to_string()))?;
+            notes.pop();
+        }
+        Ok(())
     }
 
     /// Makes durable what sled was told: its own flush leaves that to the operating system.
@@ -131,6 +155,7 @@ impl Table {
 
     /// Forgets the trees of a collection.
     pub(super) fn drop_collection(&self, collection: [u8; 16]) -> Result<(), Broken> {
+        self.before_change()?;
         guarded(|| {
             for kind in ["ids", "codes"] {
                 self.db.drop_tree(tree_name(collection, kind))?;
@@ -141,12 +166,27 @@ impl Table {
 
     /// A tree of a collection.
     pub(super) fn tree(&self, collection: [u8; 16], kind: &str) -> Result<sled::Tree, Broken> {
-        guarded(|| Ok(self.db.open_tree(tree_name(collection, kind))?))
+        let name = tree_name(collection, kind);
+        if !self.db.tree_names().iter().any(|known| known == name.as_bytes()) {
+            self.before_change()?;
+        }
+        guarded(|| Ok(self.db.open_tree(name)?))
     }
 
     pub(super) fn error(&self, Broken(reason): Broken) -> Error {
         Error::damaged(&*self.dir, None, reason)
     }
+}
+
+/// The name of a note that was taken away.
+pub(super) fn taken_away(note: &Path) -> PathBuf {
+    note.with_extension("in-use")
+}
+
+/// Gives a note another name, for good.
+pub(super) fn take_away(files: &Files, note: &Path) -> Result<()> {
+    files.rename(note, &taken_away(note))?;
+    files.sync_dir(note.parent().unwrap_or(Path::new(".")))
 }
 
 fn tree_name(collection: [u8; 16], kind: &str) -> String {

@@ -43,6 +43,7 @@ impl Counts {
 #[derive(Debug)]
 pub(super) struct Tree {
     tree: sled::Tree,
+    table: Table,
     collection: [u8; 16],
     key_bytes: usize,
     counts: Mutex<Counts>,
@@ -61,9 +62,9 @@ impl Tree {
         kind: &str,
         key_bytes: usize,
     ) -> Result<Self, Broken> {
-        let tree = table.tree(collection, kind)?;
+        let (tree, table) = (table.tree(collection, kind)?, table.clone());
         let counts = Mutex::default();
-        Ok(Self { tree, collection, key_bytes, counts, batches: RwLock::default() })
+        Ok(Self { tree, table, collection, key_bytes, counts, batches: RwLock::default() })
     }
 
     /// How far the tree reaches, as it says; `None` where nothing was merged yet.
@@ -107,6 +108,7 @@ impl Tree {
 
     /// Gives it a stamp.
     pub(super) fn set_stamp(&self, stamp: &[u8; 16]) -> Result<(), Broken> {
+        self.table.before_change()?;
         guarded(|| {
             self.tree.insert(STAMP, stamp)?;
             self.tree.flush()?;
@@ -334,6 +336,7 @@ impl Tree {
     }
 
     fn apply(&self, changes: Changes) -> Result<(), Broken> {
+        self.table.before_change()?;
         let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
         self.tree.apply_batch(changes.batch)?;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -348,6 +351,7 @@ impl Tree {
 
     /// Forgets everything.
     pub(super) fn clear(&self) -> Result<(), Broken> {
+        self.table.before_change()?;
         guarded(|| {
             let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
             // The mark first: a tree that is half cleared is then one that was never filled.

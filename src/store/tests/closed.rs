@@ -61,19 +61,27 @@ fn a_clean_close_spares_the_next_open_the_segments() -> Result<()> {
 }
 
 #[test]
-fn a_crash_costs_the_note_and_nothing_else() -> Result<()> {
+fn a_crash_after_a_write_costs_the_note_and_nothing_else() -> Result<()> {
     let (mut place, mut model) = closed()?;
+    crash(place.open_lean()?);
     let store = place.open_lean()?;
-    assert!(store.shared.opened_as.is_some());
-    crash(store);
-    let store = place.open_lean()?;
-    assert!(store.shared.opened_as.is_none(), "it was in use");
-    model.check(&store, names())?;
+    assert!(store.shared.opened_as.is_some(), "who only reads may be killed");
     let operation = put(record(41, Some(code(store.width(), 41))));
     model.apply(&operation);
     store.commit(vec![operation], |_| ())?;
     crash(store);
-    model.check(&place.open_lean()?, names())?;
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_none(), "a record was written");
+    model.check(&store, names())?;
+    drop(store);
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_some());
+    store.shared.run_checkpoint()?;
+    crash(store);
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_none(), "sled was told something");
+    model.check(&store, names())?;
+    drop(store);
     let store = place.open_lean()?;
     assert!(store.shared.opened_as.is_some());
     model.check(&store, names())
@@ -99,6 +107,39 @@ fn no_flipped_bit_and_no_cut_of_the_note_changes_an_answer() -> Result<()> {
         check(&mut place, &good[..end])?;
     }
     Ok(())
+}
+
+/// Compaction changes the segments and tells the table nothing.
+#[test]
+fn a_compaction_leaves_a_note_too() -> Result<()> {
+    let (mut place, model) = closed()?;
+    let store = place.open_lean()?;
+    let compacted = store.compact(|| Ok(()))?;
+    assert!(compacted.bytes_after < compacted.bytes_before);
+    drop(store);
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_some());
+    model.check(&store, names())
+}
+
+/// What sled is told for one collection takes the notes of all away, until they are closed.
+#[test]
+fn another_collection_that_changes_the_table_costs_the_note_for_a_while() -> Result<()> {
+    let (mut place, model) = closed()?;
+    let note = place.collection().join("CLOSED");
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_some() && note.exists());
+    let (table, other) = (place.table()?, place.dir.path().join("collections/other"));
+    let another = Store::create_on(&place.files, &other, 2, b"", store.width(), &table, SMALL)?;
+    assert!(!note.exists(), "there are two new trees");
+    put_singly(&another, 0..3)?;
+    another.settle()?;
+    drop(store);
+    drop(another);
+    assert!(note.exists(), "nothing was told to sled after it was closed");
+    let store = place.open_lean()?;
+    assert!(store.shared.opened_as.is_some());
+    model.check(&store, names())
 }
 
 /// A note and a table of two times, in both ways, and a note of another state of the segments.

@@ -53,7 +53,7 @@ fn what_a_reader_comes_upon_is_counted_too() -> Result<()> {
     let mut place = Place::new(Limits { hash_mask: u64::MAX, ..SMALL })?;
     let store = place.create(64)?;
     put_singly(&store, 0..20)?;
-    flip(&Segment::path(&place.collection(), 1), 130)?;
+    flip(&Segment::path(&place.collection(), 1), 100)?;
     let failed = (0..20).filter(|number| store.read(*number).is_err()).count();
     assert_eq!((failed, store.stats().damaged), (1, 1));
     Ok(())
