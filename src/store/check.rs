@@ -3,6 +3,7 @@
 //! A segment is replayed as strictly as at open. Only where that fails it is walked through
 //! (`walk.rs`), to find everything that is damaged and not only the first of it.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use super::block::Run;
@@ -320,6 +321,20 @@ impl Found {
         self.killed.binary_search(&number).is_err()
     }
 
+    /// Whether there are bytes of such a record; they were added in the order of their numbers.
+    fn stands(&self, number: u64) -> bool {
+        let (mut from, mut to) = (0, self.ids.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match number_of(self.ids.entry(middle)).cmp(&number) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+                Ordering::Equal => return true,
+            }
+        }
+        false
+    }
+
     fn finish(&mut self, checked: &mut Checked) {
         self.killed.sort_unstable();
         self.killed.dedup();
@@ -360,7 +375,9 @@ impl Found {
         let (mut found, mut interrupted) = (Run::new(run.key_bytes()), false);
         tree.each_block(|_, block| {
             interrupted |= block.reach > reach;
-            for (key, number) in block.iter().filter(|(_, number)| self.is_live(*number)) {
+            // What compaction took out may stay in the tree, for no reader finds its number.
+            let counts = |number| self.is_live(number) && (number >= reach || self.stands(number));
+            for (key, number) in block.iter().filter(|(_, number)| counts(*number)) {
                 found.push(key, number);
             }
             Ok(())

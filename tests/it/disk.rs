@@ -154,6 +154,8 @@ proptest! {
         }
         prop_assert_eq!(sorted_codes(&both[0]), sorted_codes(&both[1]));
         prop_assert_eq!(both[0].bucket_sizes().unwrap(), both[1].bucket_sizes().unwrap());
+        let report = database.check().unwrap();
+        prop_assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
 }
 

@@ -367,3 +367,24 @@ fn version_1_is_written_until_it_is_upgraded() -> Result<()> {
     assert_eq!(versions(&place)?, [2, 2, 2]);
     model.check(&store, (0..20).map(id))
 }
+
+/// The table keeps an entry of a record that was deleted and taken out after its checkpoint.
+#[test]
+fn what_was_taken_out_and_is_in_the_table_still_is_no_damage() -> Result<()> {
+    let mut place = Place::new(LIMITS)?;
+    let store = place.create(64)?;
+    let mut model = Model::default();
+    let operations = vec![put_code(&store, "x", 1), put_code(&store, "stays 0", 2)];
+    commit(&store, &mut model, operations)?;
+    store.checkpoint()?;
+    store.seal()?;
+    commit(&store, &mut model, vec![Operation::Delete(id("x"))])?;
+    store.seal()?;
+    store.compact_only(0..2)?;
+    assert_eq!(store.group_bytes().len(), 2, "one that is rewritten, and the open one");
+    assert_eq!(store.check(|_, _| ())?.findings, []);
+    let (place, store) = check_reopened(place, store, &model)?;
+    assert_eq!(store.check(|_, _| ())?.findings, []);
+    drop((store, place));
+    Ok(())
+}
