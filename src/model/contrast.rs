@@ -53,7 +53,7 @@ pub(super) fn info_nce<T: Real>(p: &Tensor, q: &Tensor, temperature: f64) -> Res
         });
     })?;
     let gradients = [near.matmul(&free_v)?, near.t()?.matmul(&free_u)?];
-    u.apply_op2(&v, Known { value: T::from_f64(loss), gradients })
+    u.apply_op2(&v, Known { value: T::from_f64(loss), gradients, of_layers: Vec::new() })
 }
 
 /// `2p - 1`, each row brought to length 1. Of plain operations: candle knows their gradients.

@@ -2,6 +2,8 @@
 
 use candle_core::{Device, Tensor, Var};
 
+use super::layer::Layer;
+
 /// A variable of numbers that are neither large nor equal.
 pub(super) fn variable(shape: &[usize], seed: f64) -> Var {
     let n: usize = shape.iter().product();
@@ -12,10 +14,21 @@ pub(super) fn variable(shape: &[usize], seed: f64) -> Var {
 /// Asserts that back-propagation gives every one of `variables` a gradient of the scalar `f`, and
 /// that it is what (f(x + h) - f(x - h)) / 2h says for every number.
 pub(super) fn check(variables: &[Var], f: impl Fn() -> Tensor) {
-    let gradients = f().backward().unwrap();
+    check_layers(&[], variables, f);
+}
+
+/// The same of the weights and biases of `layers` too.
+pub(super) fn check_layers(layers: &[&Layer], variables: &[Var], f: impl Fn() -> Tensor) {
+    let store = f().backward().unwrap();
+    let mut all: Vec<(Var, Option<Tensor>)> = Vec::new();
+    for layer in layers {
+        let gradients = layer.gradients(&store).unwrap();
+        all.extend([layer.weight.clone(), layer.bias.clone()].into_iter().zip(gradients));
+    }
+    all.extend(variables.iter().map(|var| (var.clone(), store.get(var).cloned())));
     let value = || f().to_scalar::<f64>().unwrap();
-    for (number, var) in variables.iter().enumerate() {
-        let gradient = gradients.get(var).unwrap_or_else(|| panic!("variable {number} has none"));
+    for (number, (var, gradient)) in all.iter().enumerate() {
+        let gradient = gradient.as_ref().unwrap_or_else(|| panic!("variable {number} has none"));
         let gradient = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let before = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let set = |values: &[f64]| {

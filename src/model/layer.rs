@@ -1,18 +1,19 @@
-//! One fully connected layer, `y = act(x w + b)`, as one operation with its gradient by hand.
+//! One fully connected layer, `y = act(x w + b)`, there and back.
 //!
 //! candle would make three operations of it, each with a tensor of its own, forward and backward,
 //! and would compute the gradient of the data too. Here bias and activation are applied in place,
-//! in parallel, and a layer whose input is data asks for no gradient of it. For a bag of words,
+//! in parallel; [`chain`](super::chain) makes one operation of all layers. For a bag of words,
 //! where nearly every x is zero, the product gathers the rows of `w` that belong to words present.
 
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, Var};
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::options::Activation;
 use super::real::{Real, update_values, with_values};
+use super::slot::Slot;
 use crate::input::{Features, Sparse};
 use crate::numeric::vectorized;
 
@@ -47,163 +48,112 @@ pub(super) struct Layer {
     pub bias: Var,
     /// Applied to `x w + b`.
     pub activation: Activation,
+    /// Where the gradients are put.
+    pub slot: Slot,
 }
 
 impl Layer {
     /// `act(x w + b)`, shape (rows, outputs).
-    pub fn forward<T: Real>(&self, x: &Rows) -> Result<Tensor> {
-        match x {
-            Rows::Dense(x) => {
-                let op = Dense::<T> {
-                    activation: self.activation,
-                    data: !x.track_op(),
-                    real: std::marker::PhantomData,
-                };
-                x.apply_op3(&self.weight, &self.bias, op)
-            }
-            Rows::Sparse(x) => {
-                let op = Gather::<T> {
-                    activation: self.activation,
-                    rows: x.clone(),
-                    real: std::marker::PhantomData,
-                };
-                self.weight.apply_op2(&self.bias, op)
-            }
-        }
-    }
-}
-
-/// `act(x w + b)` of a dense x.
-struct Dense<T> {
-    activation: Activation,
-    /// Whether x is data, so that nobody asks for its gradient.
-    data: bool,
-    real: std::marker::PhantomData<T>,
-}
-
-impl<T: Real> CustomOp3 for Dense<T> {
-    fn name(&self) -> &'static str {
-        "dense layer"
+    pub fn apply<T: Real>(&self, x: &Rows) -> Result<Tensor> {
+        let bias = self.bias.to_vec1::<T>()?;
+        let (y, rest) = match x {
+            Rows::Dense(x) => (x.detach().matmul(&self.weight.detach())?, bias),
+            Rows::Sparse(x) => (self.gather(x, &bias)?, vec![T::from_f32(0.0); bias.len()]),
+        };
+        update_values::<T>(&y, |y| {
+            let rows = y.par_chunks_mut(rest.len());
+            rows.for_each(|y| add_and_activate(self.activation, y, &rest));
+        })?;
+        Ok(y)
     }
 
-    fn cpu_fwd(
+    /// The way back from the gradient of y = [`apply`](Self::apply)(x): that of `x w + b`, and those of
+    /// weight and bias.
+    pub fn back<T: Real>(
         &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs) = x_layout.shape().dims2()?;
-        let (_, outputs) = w_layout.shape().dims2()?;
-        let mut y = x.matmul(w, (1, rows, outputs, inputs), x_layout, w_layout)?;
-        let bias = &T::cpu_storage_as_slice(b)?[b_layout.start_offset()..][..outputs];
-        T::slice_mut(&mut y)?
-            .par_chunks_mut(outputs)
-            .for_each(|y| add_and_activate(self.activation, y, bias));
-        Ok((y, (rows, outputs).into()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
+        x: &Rows,
         y: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        // Detached, or candle would record the products below for a gradient of the gradient.
-        let (x, w) = (x.detach(), w.detach());
+    ) -> Result<(Tensor, [Tensor; 2])> {
         let before = match self.activation {
             // The only one whose slope is not a function of its value.
-            Activation::Gelu => Some(x.matmul(&w)?.broadcast_add(&b.detach())?),
-            _ => None,
-        };
-        let g = slope::<T>(self.activation, before.as_ref(), y, grad)?;
-        let grad_x = if self.data { None } else { Some(g.matmul(&w.t()?)?) };
-        Ok((grad_x, Some(x.t()?.matmul(&g)?), Some(sum_rows::<T>(&g)?)))
-    }
-}
-
-/// `act(x w + b)` of a sparse x, a function of w and b.
-struct Gather<T> {
-    activation: Activation,
-    rows: Arc<Sparse>,
-    real: std::marker::PhantomData<T>,
-}
-
-impl<T: Real> Gather<T> {
-    /// `x w + b`, row after row.
-    fn product(&self, w: &[T], bias: &[T]) -> Vec<T> {
-        let outputs = bias.len();
-        let mut y = vec![T::from_f32(0.0); self.rows.rows() * outputs];
-        y.par_chunks_mut(outputs).enumerate().for_each(|(i, y)| {
-            y.copy_from_slice(bias);
-            let (columns, values) = self.rows.row(i);
-            for (&column, &value) in columns.iter().zip(values) {
-                let row = &w[column as usize * outputs..][..outputs];
-                add_scaled(y, T::from_f32(value), row);
-            }
-        });
-        y
-    }
-}
-
-impl<T: Real> CustomOp2 for Gather<T> {
-    fn name(&self) -> &'static str {
-        "sparse layer"
-    }
-
-    fn cpu_fwd(
-        &self,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (_, outputs) = w_layout.shape().dims2()?;
-        let w = &T::cpu_storage_as_slice(w)?[w_layout.start_offset()..];
-        let bias = &T::cpu_storage_as_slice(b)?[b_layout.start_offset()..][..outputs];
-        let mut y = self.product(w, bias);
-        let no_bias = vec![T::from_f32(0.0); outputs];
-        y.par_chunks_mut(outputs).for_each(|y| add_and_activate(self.activation, y, &no_bias));
-        Ok((T::to_cpu_storage_owned(y), (self.rows.rows(), outputs).into()))
-    }
-
-    fn bwd(
-        &self,
-        w: &Tensor,
-        b: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let before = match self.activation {
             Activation::Gelu => {
-                let values = with_values::<T, _>(w, |w| {
-                    with_values::<T, _>(b, |bias| self.product(w, bias))
-                })??;
-                Some(Tensor::from_vec(values, y.shape(), y.device())?)
+                let linear = Self { activation: Activation::Linear, ..self.clone() };
+                Some(linear.apply::<T>(x)?)
             }
             _ => None,
         };
         let g = slope::<T>(self.activation, before.as_ref(), y, grad)?;
-        let (inputs, outputs) = w.dims2()?;
-        let by_column = transpose(&self.rows);
-        let mut grad_w = vec![T::from_f32(0.0); inputs * outputs];
-        with_values::<T, _>(&g, |g| {
-            // A column of x is a row of the gradient: the threads write to separate rows, and
-            // each adds in the order of the batch, so the sum is the same for any number of them.
-            grad_w.par_chunks_mut(outputs).enumerate().for_each(|(column, grad_w)| {
-                let (rows, values) = by_column.row(column);
-                for (&row, &value) in rows.iter().zip(values) {
-                    add_scaled(grad_w, T::from_f32(value), &g[row as usize * outputs..][..outputs]);
+        let weight = match x {
+            Rows::Dense(x) => x.detach().t()?.matmul(&g)?,
+            Rows::Sparse(x) => scatter::<T>(x, &g)?,
+        };
+        let bias = sum_rows::<T>(&g)?;
+        Ok((g, [weight, bias]))
+    }
+
+    /// The gradients of weight and bias after a way back: what chains found, and what candle did. They
+    /// are taken: the next way back starts without.
+    pub fn gradients(&self, store: &GradStore) -> Result<[Option<Tensor>; 2]> {
+        let [weight, bias] = self.slot.take().map_or([None, None], |both| both.map(Some));
+        let with = |own: Option<Tensor>, var: &Var| match (own, store.get(var)) {
+            (Some(own), Some(other)) => Ok::<_, candle_core::Error>(Some((own + other)?)),
+            (own, other) => Ok(own.or_else(|| other.cloned())),
+        };
+        Ok([with(weight, &self.weight)?, with(bias, &self.bias)?])
+    }
+
+    /// `x w + b` of a sparse x, row after row.
+    fn gather<T: Real>(&self, x: &Sparse, bias: &[T]) -> Result<Tensor> {
+        let outputs = bias.len();
+        let mut y = vec![T::from_f32(0.0); x.rows() * outputs];
+        with_values::<T, _>(&self.weight, |w| {
+            y.par_chunks_mut(outputs).enumerate().for_each(|(i, y)| {
+                y.copy_from_slice(bias);
+                let (columns, values) = x.row(i);
+                for (&column, &value) in columns.iter().zip(values) {
+                    let row = &w[column as usize * outputs..][..outputs];
+                    add_scaled(y, T::from_f32(value), row);
                 }
             });
         })?;
-        let grad_w = Tensor::from_vec(grad_w, (inputs, outputs), w.device())?;
-        Ok((Some(grad_w), Some(sum_rows::<T>(&g)?)))
+        Tensor::from_vec(y, (x.rows(), outputs), self.weight.device())
     }
+}
+
+/// `x^T g` of a sparse x.
+fn scatter<T: Real>(x: &Sparse, g: &Tensor) -> Result<Tensor> {
+    let (_, outputs) = g.dims2()?;
+    let by_column = transpose(x);
+    let mut product = vec![T::from_f32(0.0); x.cols() * outputs];
+    with_values::<T, _>(g, |g| {
+        // A column of x is a row of the product: the threads write to separate rows, and each adds in
+        // the order of the batch, so the sum is the same for any number of them.
+        let rows = product.par_chunks_mut(outputs).enumerate().with_min_len(FEW);
+        rows.for_each(|(column, sum)| {
+            let (rows, values) = by_column.row(column);
+            for (&row, &value) in rows.iter().zip(values) {
+                add_scaled(sum, T::from_f32(value), &g[row as usize * outputs..][..outputs]);
+            }
+        });
+    })?;
+    Tensor::from_vec(product, (x.cols(), outputs), g.device())
+}
+
+/// Columns that a thread takes at a time: most are empty.
+const FEW: usize = 256;
+
+/// a b, number by number.
+pub(super) fn multiply<T: Real>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let product = a.contiguous()?.copy()?;
+    with_values::<T, _>(b, |b| {
+        update_values::<T>(&product, |a| {
+            a.par_chunks_mut(CHUNK).zip(b.par_chunks(CHUNK)).for_each(|(a, b)| {
+                vectorized(|| a.iter_mut().zip(b).for_each(|(a, &b)| *a *= b));
+            });
+        })
+    })??;
+    Ok(product)
 }
 
 /// y += a x.
@@ -318,7 +268,8 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
-    use crate::model::gradient_check::{check, variable};
+    use crate::model::chain::{Step, given};
+    use crate::model::gradient_check::{check_layers, variable};
 
     const ACTIVATIONS: [Activation; 5] = [
         Activation::Linear,
@@ -345,7 +296,12 @@ mod tests {
     }
 
     fn layer(activation: Activation) -> Layer {
-        Layer { weight: variable(&[5, 3], 0.3), bias: variable(&[3], 2.0), activation }
+        Layer {
+            weight: variable(&[5, 3], 0.3),
+            bias: variable(&[3], 2.0),
+            activation,
+            slot: Slot::default(),
+        }
     }
 
     /// `act(x w + b)` of candle's own operations.
@@ -371,33 +327,24 @@ mod tests {
         for activation in ACTIVATIONS {
             let layer = layer(activation);
             let expected = plain(&layer, &dense);
-            assert_near(&layer.forward::<f64>(&bags).unwrap(), &expected);
-            assert_near(&layer.forward::<f64>(&Rows::Dense(dense.clone())).unwrap(), &expected);
+            assert_near(&layer.apply::<f64>(&bags).unwrap(), &expected);
+            assert_near(&layer.apply::<f64>(&Rows::Dense(dense.clone())).unwrap(), &expected);
         }
     }
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        let (bags, _) = bags();
-        let x = variable(&[4, 5], 0.7);
-        let weigh = variable(&[4, 3], 5.0);
-        let sum = |y: Tensor| (y * weigh.as_detached_tensor()).unwrap().sum_all().unwrap();
+        let (bags, dense) = bags();
+        let weigh = variable(&[4, 3], 5.0).as_detached_tensor();
         for activation in ACTIVATIONS {
             let layer = layer(activation);
-            let parts = [layer.weight.clone(), layer.bias.clone(), x.clone()];
-            let rows = Rows::Dense(x.as_tensor().clone());
-            check(&parts, || sum(layer.forward::<f64>(&rows).unwrap()));
-            check(&parts[..2], || sum(layer.forward::<f64>(&bags).unwrap()));
+            for x in [bags.clone(), Rows::Dense(dense.clone())] {
+                check_layers(&[&layer], &[], || {
+                    let step = Step::new::<f64>(&layer, x.clone(), |_| Ok(None)).unwrap();
+                    (given::<f64>(vec![step]).unwrap() * &weigh).unwrap().sum_all().unwrap()
+                });
+            }
         }
-    }
-
-    #[test]
-    fn data_is_asked_for_no_gradient() {
-        let (_, dense) = bags();
-        let layer = layer(Activation::Tanh);
-        let y = layer.forward::<f64>(&Rows::Dense(dense.clone())).unwrap();
-        let gradients = y.sum_all().unwrap().backward().unwrap();
-        assert!(gradients.get(&dense).is_none() && gradients.get(&layer.weight).is_some());
     }
 
     #[test]

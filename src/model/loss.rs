@@ -26,10 +26,12 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::chain::{Step, back};
 use super::known::Known;
 use super::layer::{Layer, sum_rows};
 use super::options::{Loss, TrainOptions};
 use super::real::{Real, largest, squares, sum, update_values};
+use super::slot::Found;
 use crate::error::Error;
 use crate::input::Features;
 use crate::numeric::vectorized;
@@ -94,18 +96,19 @@ pub(super) struct Target<'a> {
     pub weight: f64,
 }
 
-/// The mean over the batch of the weighted reconstruction losses; `last` is the decoder's last
-/// layer, `hidden` what goes into it.
+/// The mean over the batch of the weighted reconstruction losses of codes `z`; `steps` are their way
+/// through the decoder's hidden layers, `last` is its last layer.
 ///
 /// The layer and its loss are one operation because its values are by far the largest tensor of a
 /// text model (batch x vocabulary): they become their own gradient in place.
 pub(super) fn reconstruction<T: Real>(
-    hidden: &Tensor,
+    z: &Tensor,
+    steps: &[Step],
     last: &Layer,
     blocks: &[Block],
     targets: &[Target<'_>],
 ) -> Result<Tensor> {
-    let h = hidden.detach();
+    let h = steps.last().map_or_else(|| Ok(z.detach()), Step::next::<T>)?;
     let y = h.matmul(&last.weight.detach())?;
     let (rows, cols) = y.dims2()?;
     let bias = last.bias.to_vec1::<T>()?;
@@ -120,8 +123,11 @@ pub(super) fn reconstruction<T: Real>(
     })?;
     let value: f64 = losses.iter().sum();
     let g = y;
-    let gradients = [g.matmul(&last.weight.detach().t()?)?, h.t()?.matmul(&g)?, sum_rows::<T>(&g)?];
-    hidden.apply_op3(&last.weight, &last.bias, Known { value: T::from_f64(value), gradients })
+    let own = [h.t()?.matmul(&g)?, sum_rows::<T>(&g)?];
+    let grad = g.matmul(&last.weight.detach().t()?)?;
+    let (mut of_layers, grad) = back::<T>(steps, grad, true)?;
+    of_layers.push(Found { slot: last.slot.clone(), gradients: own });
+    z.apply_op1(Known { value: T::from_f64(value), gradients: [grad], of_layers })
 }
 
 /// The loss of one row, times `scale`; `y` becomes its gradient, times `scale`.
@@ -293,8 +299,9 @@ fn for_each_present(
 mod tests {
     use super::*;
     use crate::input::{Matrix, Sparse};
-    use crate::model::gradient_check::{check, variable};
+    use crate::model::gradient_check::{check_layers, variable};
     use crate::model::options::Activation;
+    use crate::model::slot::Slot;
 
     const LOSSES: [Loss; 4] = [Loss::Squared, Loss::Bernoulli, Loss::Multinomial, Loss::Poisson];
 
@@ -307,6 +314,7 @@ mod tests {
             weight: variable(&[2, 4], 0.3),
             bias: variable(&[4], 2.0),
             activation: Activation::Linear,
+            slot: Slot::default(),
         }
     }
 
@@ -362,7 +370,7 @@ mod tests {
         let (hidden, last) = (variable(&[3, 2], 1.0), last());
         let y = hidden.matmul(&last.weight).unwrap().broadcast_add(&last.bias).unwrap();
         let y = y.to_vec2::<f64>().unwrap();
-        let f = || reconstruction::<f64>(&hidden, &last, blocks, &targets).unwrap();
+        let f = || reconstruction::<f64>(&hidden, &[], &last, blocks, &targets).unwrap();
         let of = |row: usize, target: &Target<'_>| {
             target.weight * expected(&y[row], &dense_row(target.rows, row)) / 3.0
         };
@@ -370,9 +378,9 @@ mod tests {
             (0..3).map(|row| targets.iter().map(|target| of(row, target)).sum::<f64>()).sum();
         let got = f().to_scalar::<f64>().unwrap();
         assert!((got - expected).abs() < 1e-12, "{blocks:?}: expected {expected}, got {got}");
-        let parts = [hidden.clone(), last.weight.clone(), last.bias.clone()];
         // Weighed, so that a gradient that forgets the factor is found.
-        check(&parts, || f().affine(3.0, 0.0).unwrap());
+        let parts = (&[&last][..], std::slice::from_ref(&hidden));
+        check_layers(parts.0, parts.1, || f().affine(3.0, 0.0).unwrap());
     }
 
     #[test]

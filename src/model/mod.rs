@@ -10,6 +10,7 @@
 //! is named by that file's digest.
 
 mod adam;
+mod chain;
 mod checkpoint;
 mod code_layer;
 mod contrast;
@@ -38,6 +39,7 @@ mod real;
 mod recirculate;
 mod report;
 mod similarity;
+mod slot;
 mod start;
 #[cfg(test)]
 mod tests;

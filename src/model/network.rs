@@ -13,11 +13,13 @@
 use candle_core::{Device, Result, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 
+use super::chain::{Step, given};
 use super::layer::{Layer, Rows};
 use super::loss::{self, Block, Target};
 use super::options::{Activation, Binarize, TrainOptions};
 use super::random::{Purpose, normal, stream, uniform};
 use super::real::Real;
+use super::slot::Slot;
 use crate::input::{Features, Matrix};
 
 /// Rows that are encoded together where nothing is learned from them.
@@ -36,12 +38,20 @@ pub(super) struct Network {
 
 /// What the encoder makes of some rows.
 pub(super) struct Encoded {
-    /// What each hidden layer gives, before dropout: shape (rows, units).
-    pub hidden: Vec<Tensor>,
+    /// The way through the hidden layers.
+    hidden: Vec<Step>,
     /// The values before the code's sigmoid: shape (rows, bits).
     pub code: Tensor,
     /// The logarithms of their variances, where those are learned.
     pub log_variance: Option<Tensor>,
+}
+
+impl Encoded {
+    /// What hidden layer `layer` gives, counted from 0, before dropout: shape (rows, units). `None` where
+    /// there are not so many.
+    pub fn hidden<T: Real>(&self, layer: usize) -> Option<Result<Tensor>> {
+        self.hidden.get(..=layer).map(|steps| given::<T>(steps.to_vec()))
+    }
 }
 
 /// Which hidden units a step leaves out: each with probability `share`; the others count for more
@@ -52,15 +62,15 @@ pub(super) struct Dropout {
 }
 
 impl Dropout {
-    fn apply<T: Real>(&mut self, h: Tensor) -> Result<Tensor> {
+    /// What each number of `h` is multiplied by; `None` where nothing is left out.
+    fn mask<T: Real>(&mut self, h: &Tensor) -> Result<Option<Tensor>> {
         if self.share == 0.0 {
-            return Ok(h);
+            return Ok(None);
         }
         let kept = T::from_f64(1.0 / (1.0 - self.share));
         let draws = uniform(&mut self.rng, h.elem_count()).into_iter();
         let mask = draws.map(|x| if x < self.share { T::from_f64(0.0) } else { kept }).collect();
-        let mask = Tensor::from_vec::<_, T>(mask, h.shape(), h.device())?;
-        h * mask
+        Tensor::from_vec::<_, T>(mask, h.shape(), h.device()).map(Some)
     }
 }
 
@@ -99,18 +109,19 @@ impl Network {
 
     /// What the encoder makes of `rows`.
     pub fn encode<T: Real>(&self, rows: &Rows, dropout: &mut Dropout) -> Result<Encoded> {
-        let (mut hidden, mut rows) = (Vec::new(), rows.clone());
         let Some((last, before)) = self.encoder.split_last() else {
             candle_core::bail!("an encoder has a last layer")
         };
-        for layer in before {
-            let h = layer.forward::<T>(&rows)?;
-            hidden.push(h.clone());
-            rows = Rows::Dense(dropout.apply::<T>(h)?);
-        }
-        let code = last.forward::<T>(&rows)?;
-        let variance = self.variance.as_ref();
-        let log_variance = variance.map(|layer| layer.forward::<T>(&rows)).transpose()?;
+        let hidden = steps::<T>(before, rows.clone(), dropout)?;
+        let rows = match hidden.last() {
+            Some(step) => Rows::Dense(step.next::<T>()?),
+            None => rows.clone(),
+        };
+        let head = |layer: &Layer| {
+            let own = Step::new::<T>(layer, rows.clone(), |_| Ok(None))?;
+            given::<T>([&hidden[..], &[own]].concat())
+        };
+        let (code, log_variance) = (head(last)?, self.variance.as_ref().map(head).transpose()?);
         Ok(Encoded { hidden, code, log_variance })
     }
 
@@ -138,20 +149,32 @@ impl Network {
         let Some((last, before)) = self.decoder.split_last() else {
             candle_core::bail!("a decoder has a last layer")
         };
-        let mut h = z.clone();
-        for layer in before {
-            h = dropout.apply::<T>(layer.forward::<T>(&Rows::Dense(h))?)?;
+        let steps = steps::<T>(before, Rows::Dense(z.detach()), dropout)?;
+        loss::reconstruction::<T>(z, &steps, last, blocks, targets)
+    }
+
+    /// What each variable should change against to make `loss` smaller, in their order.
+    pub fn gradients(&self, loss: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let store = loss.backward()?;
+        let mut gradients = Vec::new();
+        for (_, layers) in self.parts() {
+            for layer in layers {
+                gradients.extend(layer.gradients(&store)?);
+            }
         }
-        loss::reconstruction::<T>(&h, last, blocks, targets)
+        Ok(gradients)
+    }
+
+    /// The layers, encoder first.
+    fn parts(&self) -> [(&'static str, &[Layer]); 3] {
+        let variance = self.variance.as_slice();
+        [("encoder", &self.encoder), ("variance", variance), ("decoder", &self.decoder)]
     }
 
     /// Every variable, encoder first, with its name in a model file.
     pub fn variables(&self) -> Vec<(String, Var)> {
-        let variance = self.variance.as_slice();
-        let parts =
-            [("encoder", &self.encoder[..]), ("variance", variance), ("decoder", &self.decoder)];
         let mut variables = Vec::new();
-        for (part, layers) in parts {
+        for (part, layers) in self.parts() {
             for (i, layer) in layers.iter().enumerate() {
                 variables.push((format!("{part}.{i}.weight"), layer.weight.clone()));
                 variables.push((format!("{part}.{i}.bias"), layer.bias.clone()));
@@ -159,6 +182,17 @@ impl Network {
         }
         variables
     }
+}
+
+/// The way of `rows` through hidden layers.
+fn steps<T: Real>(layers: &[Layer], mut rows: Rows, dropout: &mut Dropout) -> Result<Vec<Step>> {
+    let mut steps = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let step = Step::new::<T>(layer, rows, |h| dropout.mask::<T>(h))?;
+        rows = Rows::Dense(step.next::<T>()?);
+        steps.push(step);
+    }
+    Ok(steps)
 }
 
 /// Normal weights whose variance keeps the size of the signal (2 / inputs before a ReLU or GELU,
@@ -183,6 +217,7 @@ fn draw_layer<T: Real>(
         weight: Var::from_vec::<_, T>(weight, (inputs, outputs), &Device::Cpu)?,
         bias: Var::from_vec(vec![T::from_f64(0.0); outputs], outputs, &Device::Cpu)?,
         activation,
+        slot: Slot::default(),
     })
 }
 
@@ -192,7 +227,7 @@ mod tests {
     use crate::code::Width;
     use crate::model::code_layer::{code, sigmoid};
     use crate::model::contrast::info_nce;
-    use crate::model::gradient_check::check;
+    use crate::model::gradient_check::check_layers;
     use crate::model::options::Loss;
 
     fn none() -> Dropout {
@@ -232,17 +267,17 @@ mod tests {
                 let (own, partner) = (p.narrow(0, 0, 2).unwrap(), p.narrow(0, 2, 2).unwrap());
                 (loss.unwrap() + info_nce::<f64>(&own, &partner, 0.5).unwrap()).unwrap()
             };
-            let variables: Vec<Var> = network.variables().into_iter().map(|(_, var)| var).collect();
-            assert_eq!(variables.len(), expected);
-            check(&variables, f);
+            let layers: Vec<&Layer> = network.parts().into_iter().flat_map(|(_, l)| l).collect();
+            assert_eq!((network.variables().len(), 2 * layers.len()), (expected, expected));
+            check_layers(&layers, &[], f);
         }
     }
 
     #[test]
     fn dropout_leaves_out_its_share_and_keeps_the_size_of_sums() {
         let h = Tensor::ones((100, 200), candle_core::DType::F64, &Device::Cpu).unwrap();
-        assert_eq!(none().apply::<f64>(h.clone()).unwrap().id(), h.id());
-        let kept = Dropout { share: 0.25, ..none() }.apply::<f64>(h).unwrap();
+        assert!(none().mask::<f64>(&h).unwrap().is_none());
+        let kept = Dropout { share: 0.25, ..none() }.mask::<f64>(&h).unwrap().unwrap();
         let kept: Vec<f64> = kept.flatten_all().unwrap().to_vec1().unwrap();
         assert!(kept.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-12));
         let mean = kept.iter().sum::<f64>() / kept.len() as f64;

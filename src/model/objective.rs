@@ -230,8 +230,8 @@ impl<'a> Objective<'a> {
             false => Ok(a.clone()),
         };
         if let Some(how) = options.sparsity {
-            let hidden = options.sparse_layer.and_then(|layer| encoded.hidden.get(layer - 1));
-            let h = hidden.map_or_else(|| activations(&encoded.code), |h| Ok(h.clone()))?;
+            let hidden = options.sparse_layer.and_then(|layer| encoded.hidden::<f32>(layer - 1));
+            let h = hidden.unwrap_or_else(|| activations(&encoded.code))?;
             terms.extend(sparsity(&h, how)?);
         }
         if options.contraction == 0.0 {

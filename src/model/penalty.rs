@@ -78,10 +78,12 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::model::gradient_check::{check, variable};
+    use crate::model::chain::{Step, given};
+    use crate::model::gradient_check::{check, check_layers, variable};
     use crate::model::layer::{Layer, Rows};
     use crate::model::options::Activation;
     use crate::model::random::{Purpose, stream};
+    use crate::model::slot::Slot;
 
     fn number(x: &Tensor) -> f64 {
         x.to_scalar::<f64>().unwrap()
@@ -114,10 +116,21 @@ mod tests {
             weight: variable(shape, seed),
             bias: variable(&shape[1..], seed + 1.0),
             activation,
+            slot: Slot::default(),
         };
         let first = layer(&[6, 4], 0.3, Activation::Tanh);
         let last = layer(&[4, 3], 0.9, Activation::Linear);
         (first, last, variable(&[5, 6], 2.0).as_tensor().detach())
+    }
+
+    /// What the layers, one upon another, make of x.
+    fn through(layers: &[&Layer], x: &Tensor) -> Tensor {
+        let mut steps: Vec<Step> = Vec::new();
+        for layer in layers {
+            let x = steps.last().map_or(Ok(x.clone()), Step::next::<f64>).unwrap();
+            steps.push(Step::new::<f64>(layer, Rows::Dense(x), |_| Ok(None)).unwrap());
+        }
+        given::<f64>(steps).unwrap()
     }
 
     /// The mean of |J|^2 / units by differences of f in each direction.
@@ -140,25 +153,24 @@ mod tests {
     fn the_contraction_of_one_layer_is_the_norm_of_its_jacobian() {
         let (first, _, x) = layers();
         let layer = Layer { activation: Activation::Linear, ..first };
-        let a = |x: &Tensor| layer.forward::<f64>(&Rows::Dense(x.clone())).unwrap();
+        let a = |x: &Tensor| through(&[&layer], x);
         for is_logistic in [true, false] {
             let h = |x: &Tensor| if is_logistic { sigmoid(&a(x)).unwrap() } else { a(x) };
             let f = || contraction(&a(&x), &layer.weight, is_logistic).unwrap();
             let (got, expected) = (number(&f()), plain(h, &x));
             assert!((got - expected).abs() < 1e-8, "expected {expected}, got {got}");
             // A linear layer's Jacobian does not know the bias.
-            let both = [layer.weight.clone(), layer.bias.clone()];
-            check(if is_logistic { &both } else { &both[..1] }, f);
+            match is_logistic {
+                true => check_layers(&[&layer], &[], f),
+                false => check(std::slice::from_ref(&layer.weight), f),
+            }
         }
     }
 
     #[test]
     fn with_hidden_layers_it_is_estimated_without_bias_and_its_gradient_is_right() {
         let (first, last, x) = layers();
-        let h = |x: &Tensor| {
-            let hidden = first.forward::<f64>(&Rows::Dense(x.clone())).unwrap();
-            sigmoid(&last.forward::<f64>(&Rows::Dense(hidden)).unwrap()).unwrap()
-        };
+        let h = |x: &Tensor| sigmoid(&through(&[&first, &last], x)).unwrap();
         let estimate = |step| {
             let mut rng = stream(1, Purpose::Perturbation, step);
             let moved = perturb::<f64>(&x, SMALL_STEP, &mut rng).unwrap();
@@ -167,7 +179,6 @@ mod tests {
         let mean = (0..2000).map(|step| number(&estimate(step))).sum::<f64>() / 2000.0;
         let expected = plain(h, &x);
         assert!((mean / expected - 1.0).abs() < 0.03, "expected {expected}, got {mean}");
-        let variables = [first.weight.clone(), first.bias.clone(), last.weight.clone()];
-        check(&variables, || estimate(0));
+        check_layers(&[&first, &last], &[], || estimate(0));
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> R
     // Summed in the order of the rows, whatever the threads did first.
     let value = losses.iter().sum::<f64>() / rows as f64;
     let gradients = [near.matmul(&free)?, near.t()?.matmul(&free)?];
-    u.apply_op2(&u, Known { value: T::from_f64(value), gradients })
+    u.apply_op2(&u, Known { value: T::from_f64(value), gradients, of_layers: Vec::new() })
 }
 
 /// KL(p || q) of row `own`, whose cosines with all rows are `wanted` among the features and `near`

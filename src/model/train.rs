@@ -395,9 +395,7 @@ impl<'a> Training<'a> {
         if let Some(Rows::Dense(x)) = rows {
             return recirculate(&self.network, &x, self.options.binarize, self.options.loss);
         }
-        let gradients = loss.backward()?;
-        let variables = self.network.variables().into_iter();
-        Ok(variables.map(|(_, var)| gradients.get(&var).cloned()).collect())
+        self.network.gradients(loss)
     }
 
     fn diverged_unless(&self, fine: bool, what: String) -> Result<()> {
