@@ -1,7 +1,8 @@
 //! How much sooner than a scan does an index find the nearest of a million codes?
 //!
 //! `cargo bench --bench plans` takes some minutes; `cargo bench --bench plans -- 64 Clustered` only
-//! does codes of 64 bits in clusters.
+//! does codes of 64 bits in clusters, and a number beyond every width is how many codes there are:
+//! `-- 64 Clustered 10000000`.
 //!
 //! One thread, codes of 64, 128 and 256 bits that are clustered as learned ones are, uniform (no
 //! index can help), or clustered with nine of ten equal to another. Of each query the best of five
@@ -16,32 +17,35 @@ use std::time::Instant;
 use common::{Spread, Times};
 use nearbit::index::{Found, Index, Kernel, Plan, Query, Span};
 use nearbit::numbers::Numbers;
-use nearbit::{Code, Codes};
+use nearbit::{Code, Codes, Width};
 
 const ROWS: usize = 1_000_000;
 const QUERIES: usize = 500;
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let given = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let is_rows = |arg: &String| arg.parse().is_ok_and(|number: usize| number > Width::MAX);
+    let (rows, wanted): (Vec<String>, Vec<String>) = given.partition(is_rows);
+    let rows = rows.iter().find_map(|rows| rows.parse().ok()).unwrap_or(ROWS);
     for bits in [64, 128, 256] {
         for spread in Spread::ALL {
             let names = [bits.to_string(), format!("{spread:?}")];
             if wanted.iter().all(|wanted| names.contains(wanted)) {
-                measure(bits, spread);
+                measure(rows, bits, spread);
             }
         }
     }
 }
 
-fn measure(bits: usize, spread: Spread) {
-    let (codes, queries) = spread.make(bits, ROWS, QUERIES);
-    let numbers: Vec<u64> = (0..ROWS as u64).collect();
+fn measure(rows: usize, bits: usize, spread: Spread) {
+    let (codes, queries) = spread.make(bits, rows, QUERIES);
+    let numbers: Vec<u64> = (0..rows as u64).collect();
     let begun = Instant::now();
     let index = Index::build(codes.width(), numbers, codes.clone());
     println!(
-        "1M x {bits} bits, {spread:?}: built in {:.3} s, {:.1} bytes a record",
+        "{rows} x {bits} bits, {spread:?}: built in {:.3} s, {:.1} bytes a record",
         begun.elapsed().as_secs_f64(),
-        index.memory().total() as f64 / ROWS as f64
+        index.memory().total() as f64 / rows as f64
     );
     let plain = |limit| Times::of(&queries, |code| plain_scan(&codes, code, limit).len());
     for limit in [10, 100] {
@@ -58,7 +62,7 @@ fn measure(bits: usize, spread: Spread) {
     for percent in [1, 10, 50] {
         let hash = |number: &u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let chosen = |number: &u64| hash(number) % 100 < percent;
-        let only: Numbers = (0..ROWS as u64).filter(chosen).collect();
+        let only: Numbers = (0..rows as u64).filter(chosen).collect();
         let ours = Times::of(&queries, |code| {
             index.search(&Query { only: Some(&only), ..Query::nearest(code, 10) }).neighbours.len()
         });
@@ -68,7 +72,7 @@ fn measure(bits: usize, spread: Spread) {
     let scans: Vec<Query<'_>> = queries.iter().map(scans).collect();
     let begun = Instant::now();
     index.search_batch(&scans);
-    let codes_a_second = (ROWS * scans.len()) as f64 / begun.elapsed().as_secs_f64();
+    let codes_a_second = (rows * scans.len()) as f64 / begun.elapsed().as_secs_f64();
     println!("  a batch of scans: {:.1} billion codes a second", codes_a_second / 1e9);
 }
 
