@@ -45,7 +45,7 @@ struct Writer {
 
 impl Writer {
     fn record(&self, number: u64, version: u64) -> proto::NewRecord {
-        let code = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ version % 8;
+        let code = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (version % 8);
         proto::NewRecord {
             id: format!("{}/{number}", self.name),
             source: Some(proto::new_record::Source::Code(code.to_be_bytes().to_vec())),
