@@ -17,7 +17,7 @@ impl Store {
     /// The record with this id, and its number.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where its bytes are not what was written.
+    /// [`Error::Damaged`](crate::Error::Damaged) where its bytes are not what was written.
     pub fn get(&self, id: &RecordId) -> Result<Option<(u64, Record)>> {
         let hash = self.shared.hasher.hash(id.as_str().as_bytes());
         let places = self.with_table(|trees| {
@@ -51,7 +51,7 @@ impl Store {
     /// happened since.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where its bytes are not what was written.
+    /// [`Error::Damaged`](crate::Error::Damaged) where its bytes are not what was written.
     pub fn read(&self, number: u64) -> Result<Option<Record>> {
         self.read_with(number, |record| record.to_record(self.width()))
     }
@@ -60,7 +60,7 @@ impl Store {
     /// where payloads are large.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the record's bytes are not what was written.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the record's bytes are not what was written.
     pub fn id_of(&self, number: u64) -> Result<Option<RecordId>> {
         self.read_with(number, |record| RecordId::new(record.id).map_err(|error| error.to_string()))
     }
@@ -82,7 +82,7 @@ impl Store {
     /// At most `limit` records that are younger than record `after`, the oldest first.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the bytes of one are not what was written.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes of one are not what was written.
     pub fn list(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Record)>> {
         let mut from = after.map_or(0, |after| after.saturating_add(1));
         let mut listed = Vec::new();
