@@ -4,12 +4,12 @@
 //! A row's values must not depend on the rows beside it: a record encoded in a batch of 10,000 and
 //! the same text asked for alone must agree in every bit. A general matrix product does not promise
 //! that, since it may sum in another order for another shape. So the product here sums `x[k] w[k]`
-//! over k = 0, 1, 2, ... for every output, with one rounding after each multiplication and each
-//! addition, whatever the blocks; blocks only decide what stays in registers. The plain version of a
-//! dense layer is
+//! over k = 0, 1, 2, ... for every output, with one rounding for each multiplication and its
+//! addition together, whatever the blocks; blocks only decide what stays in registers. The plain
+//! version of a dense layer is
 //!
 //! ```text
-//! for j in outputs { y[j] = b[j]; for k in inputs { y[j] += x[k] * w[k][j] } }
+//! for j in outputs { y[j] = b[j]; for k in inputs { y[j] = fma(x[k], w[k][j], y[j]) } }
 //! ```
 //!
 //! and since IEEE says what every one of these operations gives, it gives the same on every machine
@@ -72,32 +72,44 @@ impl Layers {
         let blocks = values.par_chunks_mut(BLOCK * self.outputs).enumerate();
         if rows <= BLOCK {
             // One query: waking threads up costs more than the work.
-            self.block(features, 0, &mut values);
+            self.block(features, 0, &mut Room::default(), &mut values);
         } else {
-            blocks.for_each(|(block, values)| self.block(features, block * BLOCK, values));
+            blocks.for_each_init(Room::default, |room, (block, values)| {
+                self.block(features, block * BLOCK, room, values);
+            });
         }
         Matrix::new(rows, self.outputs, values)
     }
 
     /// The values of the rows from `start` on, as many as `out` has room for.
-    fn block(&self, features: &Features, start: usize, out: &mut [f32]) {
+    fn block(&self, features: &Features, start: usize, room: &mut Room, out: &mut [f32]) {
         let rows = out.len() / self.outputs;
-        let mut x = match (&self.first, features) {
+        let Room { columns, x, y } = room;
+        match (&self.first, features) {
             (First::Sparse(weights), Features::Sparse(sparse)) => {
-                gather(weights, sparse, start, rows)
+                gather(weights, sparse, start, rows, x);
             }
             (First::Dense(layer), Features::Dense(dense)) => {
                 let cols = dense.cols();
-                layer.apply(&dense.values()[start * cols..(start + rows) * cols])
+                layer.apply(&dense.values()[start * cols..(start + rows) * cols], columns, x);
             }
             // The feature pipeline and the layout come from one file and agree in kind.
-            _ => vec![0.0; out.len()],
-        };
-        for layer in &self.rest {
-            x = layer.apply(&x);
+            _ => *x = vec![0.0; out.len()],
         }
-        out.copy_from_slice(&x);
+        for layer in &self.rest {
+            layer.apply(x, columns, y);
+            std::mem::swap(x, y);
+        }
+        out.copy_from_slice(x);
     }
+}
+
+/// What a thread computes in, kept from block to block.
+#[derive(Default)]
+struct Room {
+    columns: Vec<[f32; ROWS]>,
+    x: Vec<f32>,
+    y: Vec<f32>,
 }
 
 /// A layer whose weights stand in panels of `LANES` outputs: panel p holds, input after input, the
@@ -130,26 +142,30 @@ impl Dense {
         }
     }
 
-    /// `act(x w + b)`, row after row.
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / self.inputs * self.outputs];
-        let (groups, rest) = split::<ROWS>(x, self.inputs);
-        let (alone, _) = split::<1>(rest, self.inputs);
-        let (y, y_rest) = out.split_at_mut(groups.len() / self.inputs * ROWS * self.outputs);
+    /// `out = act(x w + b)`, row after row.
+    fn apply(&self, x: &[f32], columns: &mut Vec<[f32; ROWS]>, out: &mut Vec<f32>) {
+        out.resize(x.len() / self.inputs * self.outputs, 0.0);
+        let rest = split(x, self.inputs, columns);
+        let (alone, _) = rest.as_chunks::<1>();
+        let (y, y_rest) = out.split_at_mut(columns.len() / self.inputs * ROWS * self.outputs);
         let arch = Arch::new();
-        arch.dispatch(Product { layer: self, x: &groups, y });
-        arch.dispatch(Product { layer: self, x: &alone, y: y_rest });
-        out
+        arch.dispatch(Product { layer: self, x: columns, y });
+        arch.dispatch(Product { layer: self, x: alone, y: y_rest });
     }
 }
 
-/// Rows in groups of `R`, whose numbers of one column stand together, and the rows left over.
-fn split<const R: usize>(x: &[f32], inputs: usize) -> (Vec<[f32; R]>, &[f32]) {
-    let groups = x.chunks_exact(R * inputs);
+/// Puts rows in groups, whose numbers of one column stand together, into `columns`; the rows that
+/// are left over.
+fn split<'a>(x: &'a [f32], inputs: usize, columns: &mut Vec<[f32; ROWS]>) -> &'a [f32] {
+    let groups = x.chunks_exact(ROWS * inputs);
     let rest = groups.remainder();
-    let columns =
-        groups.flat_map(|x| (0..inputs).map(move |k| std::array::from_fn(|r| x[r * inputs + k])));
-    (columns.collect(), rest)
+    columns.resize(groups.len() * inputs, [0.0; ROWS]);
+    for (x, columns) in groups.zip(columns.chunks_exact_mut(inputs)) {
+        for (r, row) in x.chunks_exact(inputs).enumerate() {
+            columns.iter_mut().zip(row).for_each(|(column, x)| column[r] = *x);
+        }
+    }
+    rest
 }
 
 /// The layer for groups of `R` rows, with the vectors of this CPU.
@@ -200,9 +216,9 @@ impl<const R: usize> WithSimd for Product<'_, R> {
 }
 
 /// The first layer over a bag of words: only the rows of the weights whose word is present.
-fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize) -> Vec<f32> {
+fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize, y: &mut Vec<f32>) {
     let outputs = weights.outputs;
-    let mut y = vec![0.0; count * outputs];
+    y.resize(count * outputs, 0.0);
     for (i, y) in y.chunks_exact_mut(outputs).enumerate() {
         y.copy_from_slice(&weights.bias);
         let (columns, values) = rows.row(start + i);
@@ -212,7 +228,6 @@ fn gather(weights: &Weights, rows: &Sparse, start: usize, count: usize) -> Vec<f
         }
         activate(weights.activation, y);
     }
-    y
 }
 
 /// y = act(y).
