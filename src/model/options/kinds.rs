@@ -182,8 +182,7 @@ pub enum Schedule {
 /// How to use the k-nearest-neighbour graph of the training rows (by their features' cosine).
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NeighbourOptions {
-    /// Neighbours of a row, 1..=1000; in a small set no more than a twentieth of the rows, as others
-    /// are no longer near.
+    /// Neighbours of a row, 1..=1000. In a small set take few: others are no longer near.
     pub count: usize,
     /// Steps of the random walk that leads from a row to the one it is paired with, 1..=1000. `None`:
     /// a twelfth of the square root of the number of rows, so 4 for 2,000 and 22 for 70,000, since a
