@@ -98,7 +98,9 @@ fn no_flipped_bit_and_no_cut_of_the_note_changes_an_answer() -> Result<()> {
         assert!(store.shared.opened_as.is_none());
         model.check(&store, names().take(3))
     };
-    for bit in (0..8 * good.len()).step_by(499) {
+    // The filter of ids is nearly all of it; what follows is read with more care.
+    let most = 8 * good.len();
+    for bit in (0..most).step_by(499).chain((most - 8 * 1200..most).step_by(5)) {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         check(&mut place, &bytes)?;
