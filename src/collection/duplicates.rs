@@ -26,7 +26,7 @@ impl Collection {
         self.check_alive()?;
         let _hold = self.inner.store.hold();
         let index = self.index_in_memory("to find near duplicates")?;
-        let groups = index.snapshot().groups(radius);
+        let groups = index.sorted_snapshot().groups(radius);
         let id = |number: &u64| {
             self.inner.store.id_of(*number)?.ok_or_else(|| {
                 let message = format!("the index has record number {number}, the store has not");

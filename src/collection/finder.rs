@@ -34,7 +34,7 @@ pub(super) enum View {
 impl Finder {
     /// The index of a store that was opened, in memory; the table is there already.
     pub(super) fn in_memory(store: &Store, live: Live) -> Self {
-        Self::Memory(Index::build(store.width(), live.numbers, live.codes))
+        Self::Memory(Index::open(store.width(), live.numbers, live.codes))
     }
 
     pub(super) fn place(&self) -> IndexPlace {
@@ -204,7 +204,7 @@ impl Collection {
     pub fn bucket_sizes(&self) -> Result<BTreeMap<usize, usize>> {
         if let Finder::Memory(index) = &self.inner.finder {
             self.check_alive()?;
-            return Ok(index.snapshot().bucket_sizes());
+            return Ok(index.sorted_snapshot().bucket_sizes());
         }
         let codes = self.codes()?;
         let mut rows: Vec<&[u64]> = codes.rows().collect();

@@ -10,7 +10,7 @@ use super::kernel::Span;
 use super::tombstones::Tombstones;
 
 /// Rows a chunk.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 
 /// Unsorted rows, each at a place that counts from 0. A clone shares all chunks.
 #[derive(Clone, Default)]
@@ -29,6 +29,7 @@ struct Chunk {
 }
 
 /// Rows that a kernel can compare in one go.
+#[derive(Clone, Copy)]
 pub(super) struct Stretch<'a> {
     /// The place of the first row.
     pub(super) place: usize,

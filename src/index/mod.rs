@@ -28,7 +28,8 @@
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
 //!   anything. Once they have grown, a background task *folds* them into a new sealed part: what is
-//!   sorted already is only copied.
+//!   sorted already is only copied. An index that is opened with many records begins in the same
+//!   way: all of them are recent, and searched, before they are sorted.
 //! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `weights` compares codes with a query of which more is known than its code.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
@@ -74,6 +75,9 @@ use crate::code::{Code, Codes, Width};
 /// is more: a scan of it then costs little beside the rest, and a row is seldom sorted again.
 const FOLD_ROWS: usize = 16 * 1024;
 const FOLD_SHARE: usize = 8;
+
+/// Records beyond which an index that is opened is sorted while it already answers.
+const PATIENCE_ROWS: usize = 1 << 20;
 
 /// Records, known by number and code, in memory.
 ///
@@ -127,9 +131,39 @@ impl Index {
     /// width, or there are 2^30 records or more.
     pub fn build(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
         check_group(width, None, &numbers, &codes);
-        let newest = numbers.last().copied();
         let sealed = Sealed::build(width, &numbers, codes.as_words());
-        let current = ArcSwap::from_pointee(Snapshot::new(Kernel::detect(), sealed));
+        Self::of(Snapshot::new(Kernel::detect(), sealed), numbers.last().copied())
+    }
+
+    /// The same records, which can be searched at once: where they are many, searches scan them
+    /// until they are sorted, in the background. Meanwhile they stand in memory twice.
+    ///
+    /// # Panics
+    /// As [`Index::build`].
+    pub fn open(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
+        if numbers.len() <= PATIENCE_ROWS {
+            return Self::build(width, numbers, codes);
+        }
+        Self::build_in_background(width, numbers, codes)
+    }
+
+    fn build_in_background(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
+        let index = Self::new(width);
+        index.shared.update(|snapshot, writer| {
+            check_group(width, None, &numbers, &codes);
+            snapshot.apply(&numbers, &codes, &[]);
+            *writer = Writer { newest: numbers.last().copied(), removed: Some(Vec::new()) };
+        });
+        let (shared, then) = (index.shared.clone(), index.snapshot());
+        rayon::spawn(move || {
+            let sealed = Sealed::build(width, &numbers, codes.as_words());
+            shared.publish(&then, Snapshot::new(then.kernel, sealed));
+        });
+        index
+    }
+
+    fn of(snapshot: Snapshot, newest: Option<u64>) -> Self {
+        let current = ArcSwap::from_pointee(snapshot);
         let writer = Mutex::new(Writer { newest, removed: None });
         Self { shared: Arc::new(Shared { current, writer, folded: Condvar::new() }) }
     }
@@ -167,7 +201,7 @@ impl Index {
         });
         if let Some(then) = then {
             let shared = self.shared.clone();
-            rayon::spawn(move || shared.finish_fold(&then));
+            rayon::spawn(move || shared.publish(&then, then.folded()));
         }
     }
 
@@ -175,14 +209,18 @@ impl Index {
     ///
     /// This happens by itself in the background; it is never needed for a right answer.
     pub fn fold(&self) {
-        let mut writer = self.shared.lock();
-        while writer.removed.is_some() {
-            writer = self.shared.folded.wait(writer).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut writer = self.shared.settled();
         writer.removed = Some(Vec::new());
         let then = self.shared.current.load_full();
         drop(writer);
-        self.shared.finish_fold(&then);
+        self.shared.publish(&then, then.folded());
+    }
+
+    /// The records as they are now, nearly all of them sorted: waits for the end of a fold that is
+    /// under way. For what asks about each record, and would scan the recent ones for each.
+    pub fn sorted_snapshot(&self) -> Arc<Snapshot> {
+        drop(self.shared.settled());
+        self.snapshot()
     }
 
     /// The records as they are now, for several questions to one state.
@@ -255,6 +293,13 @@ impl Shared {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The writer's state while no fold is under way.
+    fn settled(&self) -> MutexGuard<'_, Writer> {
+        let writer = self.lock();
+        let settled = self.folded.wait_while(writer, |writer| writer.removed.is_some());
+        settled.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the next snapshot out of the current one and publishes it.
     fn update<T>(&self, change: impl FnOnce(&mut Snapshot, &mut Writer) -> T) -> T {
         let mut writer = self.lock();
@@ -264,9 +309,8 @@ impl Shared {
         result
     }
 
-    /// Ends the fold that began when `then` was current.
-    fn finish_fold(&self, then: &Snapshot) {
-        let mut folded = then.folded();
+    /// Ends the fold that began when `then` was current: `folded` has the same records.
+    fn publish(&self, then: &Snapshot, mut folded: Snapshot) {
         self.update(|now, writer| {
             folded.kernel = now.kernel;
             folded.catch_up(then, now, &writer.removed.take().unwrap_or_default());

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::cost;
+use super::delta::{self, Stretch};
 use super::kernel::{Found, Kernel, Span};
 use super::nearest::{Nearest, Rows};
 use super::query::{Answer, Neighbour, Plan, Query, Stats};
@@ -59,9 +60,7 @@ impl Snapshot {
 }
 
 fn search(snapshot: &Snapshot, query: &Query<'_>) -> Answer {
-    let mut search = Search::new(snapshot, query.code.words(), query);
-    let plan = search.begin(query.plan).unwrap_or_else(|| search.scan());
-    search.end(plan)
+    Search::new(snapshot, query.code.words(), query).answer(query.plan)
 }
 
 /// Answers many queries, each as `search` does, on all cores.
@@ -87,6 +86,14 @@ fn search_batch<'a>(snapshot: &'a Snapshot, queries: &'a [Query<'a>]) -> Vec<Ans
         }
         group.iter_mut().for_each(|search| search.scanned());
     });
+    let recent: Vec<_> = snapshot.delta.stretches().collect();
+    let group = searches.len().div_ceil(rayon::current_num_threads()).clamp(1, SHARE);
+    searches.par_chunks_mut(group).for_each(|group| {
+        group.iter_mut().for_each(|(search, _)| search.leave_sealed());
+        for tile in recent.chunks(tile.div_ceil(delta::CHUNK)) {
+            group.iter_mut().for_each(|(search, _)| search.scan_recent(tile.iter().copied()));
+        }
+    });
     let end = |(search, plan): (Search<'a>, Option<Plan>)| search.end(plan.unwrap_or(Plan::Scan));
     searches.into_par_iter().map(end).collect()
 }
@@ -100,9 +107,7 @@ pub(super) fn within(
 ) -> Vec<Neighbour> {
     let zero = Code::zero(snapshot.width());
     let query = Query { only, ..Query::within(&zero, radius) };
-    let mut search = Search::new(snapshot, code, &query);
-    let plan = search.begin(Plan::Auto).unwrap_or_else(|| search.scan());
-    search.end(plan).neighbours
+    Search::new(snapshot, code, &query).answer(Plan::Auto).neighbours
 }
 
 /// How many rows more than neighbours are to be found, so that among the nearest rows there are the
@@ -166,11 +171,21 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Searches it all by a plan.
+    fn answer(mut self, plan: Plan) -> Answer {
+        let plan = self.begin(plan).unwrap_or_else(|| self.scan());
+        self.leave_sealed();
+        self.scan_recent(self.snapshot.delta.stretches());
+        self.end(plan)
+    }
+
     /// Searches the sealed part by a plan; says which it was, or none where it is to be scanned.
     fn begin(&mut self, plan: Plan) -> Option<Plan> {
         // Nothing is asked for where the limit is 0, so nothing is looked at.
         if self.limit == 0 || self.sealed.span().is_empty() {
-            return Some(if plan == Plan::Scan { Plan::Scan } else { Plan::Probe });
+            let recent = self.limit > 0 && self.snapshot.delta.len() > 0;
+            self.radius = if recent { self.radius_of_all() } else { 0 };
+            return Some(if recent || plan == Plan::Scan { Plan::Scan } else { Plan::Probe });
         }
         let short = self.only.filter(|only| plan != Plan::Probe && self.is_short(only));
         // A ball is small, however many records it is asked for: clusters are looked at first.
@@ -202,14 +217,15 @@ impl<'a> Search<'a> {
         self.snapshot.width().bits() as u32
     }
 
-    /// Searches the recent rows, and gives what was found.
-    fn end(mut self, plan: Plan) -> Answer {
+    /// Asks for the records of the nearest sealed rows: what comes now has to be nearer.
+    fn leave_sealed(&mut self) {
         if let Some(rows) = self.rows.take() {
             self.keep(&rows.into_near());
         }
-        if self.limit > 0 {
-            self.scan_delta();
-        }
+    }
+
+    /// Gives what was found.
+    fn end(self, plan: Plan) -> Answer {
         let neighbour = |(distance, age)| Neighbour { distance, number: self.snapshot.number(age) };
         let best = self.nearest.into_sorted();
         Answer {
@@ -441,11 +457,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Compares every recent row.
-    fn scan_delta(&mut self) {
-        let delta = &self.snapshot.delta;
-        for stretch in delta.stretches() {
-            if self.is_expired() {
+    /// Compares some recent rows.
+    fn scan_recent(&mut self, stretches: impl Iterator<Item = Stretch<'a>>) {
+        for stretch in stretches {
+            if self.limit == 0 || self.is_expired() {
                 return;
             }
             let (span, radius) = ([stretch.span()], self.nearest.radius());
@@ -454,7 +469,7 @@ impl<'a> Search<'a> {
             let first = self.snapshot.recent_age(stretch.place);
             for Found { row, distance } in self.found.drain(..) {
                 let number = stretch.numbers[row as usize];
-                let dead = delta.dead().contains(stretch.place + row as usize);
+                let dead = self.snapshot.delta.dead().contains(stretch.place + row as usize);
                 if !dead && self.only.is_none_or(|only| only.contains(number)) {
                     self.nearest.push(distance, first + row);
                 }
