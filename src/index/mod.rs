@@ -32,8 +32,9 @@
 //!   way: all of them are recent, and searched, before they are sorted.
 //! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `weights` compares codes with a query of which more is known than its code.
-//! - `snapshot` is one state of all that and never changes. A group of writes makes the next one
-//!   and publishes it with one pointer: readers see all of the group or nothing, and never wait.
+//! - `snapshot` is one state of all that and never changes. A group of writes makes the next one,
+//!   and `publication` shows it with one pointer: readers see all of the group or nothing, and
+//!   never wait.
 //!
 //! Nothing here does I/O or fails. What stands here is derived from the store, and is rebuilt from
 //! it when the process starts. A record is known by its *number*, given by the store: ascending,
@@ -45,25 +46,28 @@ mod cost;
 mod delta;
 mod entries;
 mod finder;
+#[cfg(test)]
+mod interleavings;
 mod kernel;
 mod nearest;
 mod pairs;
+mod publication;
 mod query;
 mod sealed;
 mod search;
 mod snapshot;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod tombstones;
 mod weights;
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-use arc_swap::ArcSwap;
+use std::sync::Arc;
 
 pub use kernel::{Found, Kernel, Span};
 pub use pairs::{Pair, Pairs};
+use publication::{Publication, check_group};
 pub use query::{Answer, Neighbour, Plan, Query, Stats};
 use sealed::Sealed;
 pub use snapshot::{Memory, Snapshot};
@@ -97,25 +101,8 @@ const PATIENCE_ROWS: usize = 1 << 20;
 /// # Ok::<(), nearbit::Error>(())
 /// ```
 pub struct Index {
-    shared: Arc<Shared>,
-}
-
-/// What a fold in the background needs too; it may outlive the index.
-struct Shared {
-    /// What readers see: an `ArcSwap`, so that they never wait for a writer.
-    current: ArcSwap<Snapshot>,
-    /// Held while the next snapshot is made, so that no group is lost.
-    writer: Mutex<Writer>,
-    /// Told when a fold has ended.
-    folded: Condvar,
-}
-
-struct Writer {
-    /// The last number that was added.
-    newest: Option<u64>,
-    /// While a fold is under way, the numbers removed since it began: it has to bury them again.
-    /// At most one is under way.
-    removed: Option<Vec<u64>>,
+    /// Shared with a fold in the background, which may outlive the index.
+    publication: Arc<Publication>,
 }
 
 impl Index {
@@ -132,7 +119,8 @@ impl Index {
     pub fn build(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
         check_group(width, None, &numbers, &codes);
         let sealed = Sealed::build(width, &numbers, codes.as_words());
-        Self::of(Snapshot::new(Kernel::detect(), sealed), numbers.last().copied())
+        let snapshot = Snapshot::new(Kernel::detect(), sealed);
+        Self { publication: Arc::new(Publication::new(snapshot, numbers.last().copied())) }
     }
 
     /// The same records, which can be searched at once: where they are many, searches scan them
@@ -149,29 +137,19 @@ impl Index {
 
     fn build_in_background(width: Width, numbers: Vec<u64>, codes: Codes) -> Self {
         let index = Self::new(width);
-        index.shared.update(|snapshot, writer| {
-            check_group(width, None, &numbers, &codes);
-            snapshot.apply(&numbers, &codes, &[]);
-            *writer = Writer { newest: numbers.last().copied(), removed: Some(Vec::new()) };
-        });
-        let (shared, then) = (index.shared.clone(), index.snapshot());
+        index.publication.apply(&numbers, &codes, &[], |_| false);
+        let (publication, then) = (index.publication.clone(), index.publication.begin_fold());
         rayon::spawn(move || {
             let sealed = Sealed::build(width, &numbers, codes.as_words());
-            shared.publish(&then, Snapshot::new(then.kernel, sealed));
+            publication.end_fold(&then, Snapshot::new(then.kernel, sealed));
         });
         index
-    }
-
-    fn of(snapshot: Snapshot, newest: Option<u64>) -> Self {
-        let current = ArcSwap::from_pointee(snapshot);
-        let writer = Mutex::new(Writer { newest, removed: None });
-        Self { shared: Arc::new(Shared { current, writer, folded: Condvar::new() }) }
     }
 
     /// The same index on another kernel than the fastest, to measure or test it.
     #[must_use]
     pub fn with_kernel(self, kernel: Kernel) -> Self {
-        self.shared.update(|snapshot, _| snapshot.kernel = kernel);
+        self.publication.set_kernel(kernel);
         self
     }
 
@@ -185,23 +163,10 @@ impl Index {
     /// Where the numbers do not ascend, from group to group too, or are not as many as the codes,
     /// or the codes have another width. The index is then as it was.
     pub fn apply(&self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
-        let then = self.shared.update(|snapshot, writer| {
-            check_group(snapshot.width(), writer.newest, numbers, codes);
-            snapshot.apply(numbers, codes, removed);
-            writer.newest = numbers.last().copied().or(writer.newest);
-            match &mut writer.removed {
-                Some(since) => since.extend_from_slice(removed),
-                None if wants_fold(snapshot) => {
-                    writer.removed = Some(Vec::new());
-                    return Some(snapshot.clone());
-                }
-                None => {}
-            }
-            None
-        });
+        let then = self.publication.apply(numbers, codes, removed, wants_fold);
         if let Some(then) = then {
-            let shared = self.shared.clone();
-            rayon::spawn(move || shared.publish(&then, then.folded()));
+            let publication = self.publication.clone();
+            rayon::spawn(move || publication.end_fold(&then, then.folded()));
         }
     }
 
@@ -209,33 +174,30 @@ impl Index {
     ///
     /// This happens by itself in the background; it is never needed for a right answer.
     pub fn fold(&self) {
-        let mut writer = self.shared.settled();
-        writer.removed = Some(Vec::new());
-        let then = self.shared.current.load_full();
-        drop(writer);
-        self.shared.publish(&then, then.folded());
+        let then = self.publication.begin_fold();
+        self.publication.end_fold(&then, then.folded());
     }
 
     /// The records as they are now, nearly all of them sorted: waits for the end of a fold that is
     /// under way. For what asks about each record, and would scan the recent ones for each.
     pub fn sorted_snapshot(&self) -> Arc<Snapshot> {
-        drop(self.shared.settled());
+        self.publication.wait_for_fold();
         self.snapshot()
     }
 
     /// The records as they are now, for several questions to one state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.shared.current.load_full()
+        self.publication.current.load_full()
     }
 
     /// The width of every code.
     pub fn width(&self) -> Width {
-        self.shared.current.load().width()
+        self.publication.current.load().width()
     }
 
     /// The number of records.
     pub fn len(&self) -> usize {
-        self.shared.current.load().len()
+        self.publication.current.load().len()
     }
 
     /// Whether there is none.
@@ -264,7 +226,7 @@ impl Index {
     /// # Panics
     /// Where the query's code has another width.
     pub fn search(&self, query: &Query<'_>) -> Answer {
-        self.shared.current.load().search(query)
+        self.publication.current.load().search(query)
     }
 
     /// Finds the neighbours of many codes, all of one state of the index, on all cores.
@@ -277,7 +239,7 @@ impl Index {
 
     /// The bytes held.
     pub fn memory(&self) -> Memory {
-        self.shared.current.load().memory()
+        self.publication.current.load().memory()
     }
 }
 
@@ -287,48 +249,8 @@ impl fmt::Debug for Index {
     }
 }
 
-impl Shared {
-    /// The writer's state is changed last, so it is whole even where a writer panicked.
-    fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The writer's state while no fold is under way.
-    fn settled(&self) -> MutexGuard<'_, Writer> {
-        let writer = self.lock();
-        let settled = self.folded.wait_while(writer, |writer| writer.removed.is_some());
-        settled.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the next snapshot out of the current one and publishes it.
-    fn update<T>(&self, change: impl FnOnce(&mut Snapshot, &mut Writer) -> T) -> T {
-        let mut writer = self.lock();
-        let mut next = Snapshot::clone(&self.current.load());
-        let result = change(&mut next, &mut writer);
-        self.current.store(Arc::new(next));
-        result
-    }
-
-    /// Ends the fold that began when `then` was current: `folded` has the same records.
-    fn publish(&self, then: &Snapshot, mut folded: Snapshot) {
-        self.update(|now, writer| {
-            folded.kernel = now.kernel;
-            folded.catch_up(then, now, &writer.removed.take().unwrap_or_default());
-            *now = folded;
-        });
-        self.folded.notify_all();
-    }
-}
-
 /// Whether so much is recent or dead that folding pays.
 fn wants_fold(snapshot: &Snapshot) -> bool {
     let worth = FOLD_ROWS.max(snapshot.sealed.len() / FOLD_SHARE);
     snapshot.delta.len() >= worth || snapshot.dead.count() >= worth
-}
-
-fn check_group(width: Width, newest: Option<u64>, numbers: &[u64], codes: &Codes) {
-    assert_eq!(codes.width(), width, "the codes have another width than the index");
-    assert_eq!(codes.len(), numbers.len(), "there must be one code for each number");
-    let ascends = newest.iter().chain(numbers).is_sorted_by(|a, b| a < b);
-    assert!(ascends, "record numbers must ascend, from group to group too");
 }
