@@ -9,6 +9,9 @@
 //! Inside, eight bytes make a `u64` in big-endian order, so that the order of words is the order
 //! of bytes, and bit `i` is bit `63 - i % 64` of word `i / 64`.
 
+mod ball;
+mod codes;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -17,6 +20,8 @@ use bitvec::order::Msb0;
 use bitvec::slice::BitSlice;
 use bitvec::vec::BitVec;
 
+pub use self::ball::{Ring, ball_size, ring_size};
+pub use self::codes::Codes;
 use crate::error::{Error, Result};
 
 /// The number of bits of a code: 1 to 1024. Whoever holds one need not check again.
@@ -345,37 +350,6 @@ impl Code {
         assert_eq!(self.width, other.width, "codes of two widths have no distance");
         distance(&self.words, &other.words)
     }
-
-    /// Every code at exactly `radius` from this one, C(bits, radius) of them, in the order of
-    /// the positions that are flipped. Empty where the radius is over the width.
-    ///
-    /// ```
-    /// use nearbit::{Code, Width};
-    ///
-    /// let ring: Vec<String> = Code::zero(Width::new(3)?).ring(1).map(|code| code.to_binary()).collect();
-    /// assert_eq!(ring, ["0b100", "0b010", "0b001"]);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn ring(&self, radius: usize) -> Ring {
-        Ring {
-            center: self.clone(),
-            flips: (0..radius).collect(),
-            done: radius > self.width.bits(),
-        }
-    }
-
-    /// Every code within `radius` of this one, ring by ring from the inside.
-    ///
-    /// ```
-    /// use nearbit::{Code, Width};
-    ///
-    /// assert_eq!(Code::zero(Width::new(64)?).ball(2).count(), 1 + 64 + 64 * 63 / 2);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn ball(&self, radius: usize) -> impl Iterator<Item = Self> + use<> {
-        let center = self.clone();
-        (0..=radius.min(self.width.bits())).flat_map(move |r| center.ring(r))
-    }
 }
 
 impl fmt::Display for Code {
@@ -390,210 +364,9 @@ impl fmt::Debug for Code {
     }
 }
 
-/// The codes at one distance from a center; made by [`Code::ring`].
-#[derive(Clone, Debug)]
-pub struct Ring {
-    center: Code,
-    /// The positions that the next code flips, ascending.
-    flips: Vec<usize>,
-    done: bool,
-}
-
-impl Iterator for Ring {
-    type Item = Code;
-
-    fn next(&mut self) -> Option<Code> {
-        if self.done {
-            return None;
-        }
-        let mut code = self.center.clone();
-        self.flips.iter().for_each(|&i| code.flip(i));
-        self.done = !next_combination(&mut self.flips, self.center.width.bits());
-        Some(code)
-    }
-}
-
-/// The next choice of positions below `n` in lexicographic order; false after the last.
-fn next_combination(flips: &mut [usize], n: usize) -> bool {
-    let k = flips.len();
-    let Some(i) = (0..k).rev().find(|&i| flips[i] < n - k + i) else { return false };
-    flips[i] += 1;
-    for j in i + 1..k {
-        flips[j] = flips[j - 1] + 1;
-    }
-    true
-}
-
-/// How many codes a ring holds: C(bits, radius), or `u64::MAX` where that is not representable.
-///
-/// ```
-/// let width = nearbit::Width::new(64)?;
-/// assert_eq!(nearbit::code::ring_size(width, 3), 41_664);
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-pub fn ring_size(width: Width, radius: usize) -> u64 {
-    let bits = width.bits() as u128;
-    if radius > width.bits() {
-        return 0;
-    }
-    let mut size = 1u128;
-    for i in 0..radius.min(width.bits() - radius) as u128 {
-        // Exact at each step: size is C(bits, i + 1).
-        size = size * (bits - i) / (i + 1);
-        if size > u128::from(u64::MAX) {
-            return u64::MAX;
-        }
-    }
-    size as u64
-}
-
-/// How many codes a ball holds: the sum of its rings, or `u64::MAX`.
-///
-/// ```
-/// let width = nearbit::Width::new(64)?;
-/// assert_eq!(nearbit::code::ball_size(width, 3), 43_745);
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-pub fn ball_size(width: Width, radius: usize) -> u64 {
-    (0..=radius.min(width.bits())).fold(0u64, |sum, r| sum.saturating_add(ring_size(width, r)))
-}
-
 /// The Hamming distance of two codes of one width, given as words.
 pub fn distance(a: &[u64], b: &[u64]) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
-}
-
-/// Many codes of one width, packed one after the other: a matrix of shape (rows, words).
-///
-/// ```
-/// use nearbit::{Code, Codes, Width};
-///
-/// let width = Width::new(12)?;
-/// let mut codes = Codes::from_bytes(width, &[0x5a, 0x10, 0x00, 0x00])?;
-/// codes.push(&Code::parse("fff0", width)?)?;
-/// assert_eq!(codes.len(), 3);
-/// assert_eq!(codes.get(2).to_hex(), "fff0");
-/// assert_eq!(codes.rows().filter(|row| row[0] == 0).count(), 1);
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Codes {
-    width: Width,
-    words: Vec<u64>,
-}
-
-impl Codes {
-    /// No codes yet.
-    pub fn new(width: Width) -> Self {
-        Self { width, words: Vec::new() }
-    }
-
-    /// No codes yet, and room for `rows`.
-    pub fn with_capacity(width: Width, rows: usize) -> Self {
-        Self { width, words: Vec::with_capacity(rows * width.words()) }
-    }
-
-    /// Codes from packed bytes, one row after the other: shape (rows, `width.bytes()`).
-    ///
-    /// # Errors
-    /// A number of bytes that is no multiple of a row, or bits set beyond the width, with the row.
-    pub fn from_bytes(width: Width, bytes: &[u8]) -> Result<Self> {
-        if !bytes.len().is_multiple_of(width.bytes()) {
-            return Err(Error::invalid(
-                "codes",
-                format!(
-                    "expected a multiple of {} bytes for {width}, got {}",
-                    width.bytes(),
-                    bytes.len()
-                ),
-            ));
-        }
-        let mut codes = Self::with_capacity(width, bytes.len() / width.bytes());
-        let mut row = vec![0; width.words()];
-        for (i, bytes) in bytes.chunks_exact(width.bytes()).enumerate() {
-            pack_words(bytes, &mut row);
-            codes.push_words(&row).map_err(|e| e.within(&format!("row {i}: ")))?;
-        }
-        Ok(codes)
-    }
-
-    /// The packed bytes, one row after the other: shape (rows, `width.bytes()`).
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.len() * self.width.bytes());
-        self.rows().for_each(|row| unpack_words(row, self.width, &mut bytes));
-        bytes
-    }
-
-    /// Adds one code.
-    ///
-    /// # Errors
-    /// A code of another width.
-    pub fn push(&mut self, code: &Code) -> Result<()> {
-        if code.width != self.width {
-            let message = format!("expected {}, got {}", self.width, code.width);
-            return Err(Error::invalid("code", message));
-        }
-        self.words.extend_from_slice(&code.words);
-        Ok(())
-    }
-
-    /// Adds one code given as words.
-    ///
-    /// # Errors
-    /// The wrong number of words, or bits set beyond the width.
-    pub fn push_words(&mut self, words: &[u64]) -> Result<()> {
-        check_words(self.width, words)?;
-        self.words.extend_from_slice(words);
-        Ok(())
-    }
-
-    /// The width of every code.
-    pub fn width(&self) -> Width {
-        self.width
-    }
-
-    /// The number of codes.
-    pub fn len(&self) -> usize {
-        self.words.len() / self.width.words()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
-    /// The words of code `row`.
-    ///
-    /// # Panics
-    /// Where `row` is not below `len()`, as indexing a slice does.
-    pub fn row(&self, row: usize) -> &[u64] {
-        let n = self.width.words();
-        &self.words[row * n..(row + 1) * n]
-    }
-
-    /// Code `row`.
-    ///
-    /// # Panics
-    /// Where `row` is not below `len()`, as indexing a slice does.
-    pub fn get(&self, row: usize) -> Code {
-        Code { words: self.row(row).into(), width: self.width }
-    }
-
-    /// The words of every code in turn.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[u64]> {
-        self.words.chunks_exact(self.width.words())
-    }
-
-    /// All words, row after row.
-    pub fn as_words(&self) -> &[u64] {
-        &self.words
-    }
-}
-
-impl fmt::Debug for Codes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Codes({} x {})", self.len(), self.width)
-    }
 }
 
 fn check_words(width: Width, words: &[u64]) -> Result<()> {

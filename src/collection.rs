@@ -11,14 +11,15 @@ mod duplicates;
 mod fields;
 mod finder;
 mod group;
+mod info;
 mod matching;
+mod records;
 mod rescore;
 mod search;
 mod selection;
 mod settings;
 mod upkeep;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,127 +28,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::ball::Ball;
 use self::fields::Fields;
 use self::finder::Finder;
+pub use self::info::{CollectionInfo, IndexedField, Sizes};
+pub use self::records::{Page, Upserted};
 pub(crate) use self::settings::Settings;
 pub use self::settings::{CollectionSettings, IndexPlace, KeepVectors, Metric};
 use crate::code::{Code, Width};
 use crate::encoder::{Encoder, EncoderInfo};
 use crate::error::{Error, Result};
 use crate::filter::Field;
-use crate::index::Memory;
 use crate::input::InputKind;
-use crate::record::{NewRecord, Record, RecordId, Source};
-use crate::store::{self, Durability, Operation, Outcome, Store, StoreStats, Table};
-
-/// A collection, described.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// let info = notes.info();
-/// assert_eq!((info.name.as_str(), info.records, info.width.bits()), ("notes", 2, 64));
-/// assert_eq!(info.encoder.to_string(), "random hyperplanes over text, seed 0");
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Debug)]
-pub struct CollectionInfo {
-    /// The name.
-    pub name: String,
-    /// The width of its codes.
-    pub width: Width,
-    /// What turns sources into codes.
-    pub encoder: EncoderInfo,
-    /// Whether texts are kept.
-    pub keep_text: bool,
-    /// Whether vectors are kept.
-    pub keep_vectors: KeepVectors,
-    /// How kept vectors are compared.
-    pub metric: Metric,
-    /// Records in it.
-    pub records: u64,
-    /// When it was created, in seconds since 1970.
-    pub created: u64,
-    /// The fields of payloads that are indexed.
-    pub index_fields: Vec<IndexedField>,
-    /// When a write is durable that does not say so itself.
-    pub durability: Durability,
-    /// Where it is searched.
-    pub index: IndexPlace,
-}
-
-/// A field of payloads that is indexed.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// notes.index_field("label".parse()?)?;
-/// for indexed in notes.info().index_fields {
-///     println!("{}: {} values, complete: {}", indexed.field, indexed.values, indexed.complete);
-/// }
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IndexedField {
-    /// The field.
-    pub field: Field,
-    /// Different values in it.
-    pub values: usize,
-    /// Whether every record is in the index. Until then filters read the payloads of the others.
-    pub complete: bool,
-}
-
-/// One record of a group that was written.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// use nearbit::NewRecord;
-///
-/// let written = notes.upsert(vec![
-///     NewRecord::text("the near side of the moon").with_id("moon")?,
-///     NewRecord::text("a slice of toast"),
-/// ])?;
-/// assert!(written[0].replaced && !written[1].replaced);
-/// assert_eq!(written[1].id.as_str().len(), 36); // a UUID, made for it
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Upserted {
-    /// The record's id: the one that was given, or the one that was made.
-    pub id: RecordId,
-    /// Whether a record of that id was there before.
-    pub replaced: bool,
-}
-
-/// A page of records, oldest first.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// let first = notes.list(None, 1)?;
-/// let second = notes.list(first.next, 1)?;
-/// assert_eq!(first.records[0].id.as_str(), "moon");
-/// assert_eq!(second.records[0].id.as_str(), "bread");
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Debug)]
-pub struct Page {
-    /// The records.
-    pub records: Vec<Record>,
-    /// Where the next page goes on; `None` on the last.
-    pub next: Option<u64>,
-}
-
-/// What a collection takes on disk and in memory.
-///
-/// ```
-/// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-/// let sizes = notes.sizes();
-/// println!("{} bytes in segments, {} in memory", sizes.store.segment_bytes, sizes.index.total());
-/// # Ok::<(), nearbit::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sizes {
-    /// On disk.
-    pub store: StoreStats,
-    /// In memory.
-    pub index: Memory,
-}
+use crate::record::Source;
+use crate::store::{self, Durability, Store, Table};
 
 /// A handle on one collection. Clones are cheap and share it; every method may be called from
 /// many threads at once. A reader never waits for a file that is being written; one with a filter
@@ -265,30 +156,6 @@ impl Collection {
         self.inner.encoder.input()
     }
 
-    /// How it was made and how many records it holds.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// assert_eq!(notes.info().records, 2);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn info(&self) -> CollectionInfo {
-        let settings = &self.inner.settings;
-        CollectionInfo {
-            name: self.inner.name.clone(),
-            width: self.width(),
-            encoder: settings.encoder.clone(),
-            keep_text: settings.keep_text,
-            keep_vectors: settings.keep_vectors,
-            metric: settings.metric,
-            records: self.inner.store.len(),
-            created: settings.created,
-            index_fields: self.inner.fields.info(),
-            durability: self.durability(),
-            index: self.inner.finder.place(),
-        }
-    }
-
     /// Indexes a field of payloads from now on, so that filters on it need not read them; says
     /// whether it was not indexed before. Records that are there already are added in the
     /// background; until then filters on the field are as right as ever, and slower.
@@ -355,174 +222,6 @@ impl Collection {
         self.inner.store.set_settings(&settings.to_bytes())
     }
 
-    /// Writes a group of records: all of them or, on an error, none. When it returns every search
-    /// sees them, and they are on disk where the collection's [`Durability`] is to sync. A record
-    /// whose id is there already is replaced, and is then the youngest.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::{NewRecord, Search};
-    ///
-    /// notes.upsert(vec![NewRecord::text("the rings of Saturn").with_id("saturn")?])?;
-    /// let answer = notes.search(&Search::text("rings of Saturn").limit(1))?;
-    /// assert_eq!(answer.hits[0].id.as_str(), "saturn");
-    ///
-    /// let twice = NewRecord::text("the same id twice").with_id("x")?;
-    /// let error = notes.upsert(vec![twice.clone(), twice]).unwrap_err();
-    /// assert!(error.to_string().starts_with("records[1].id"));
-    /// assert_eq!(notes.info().records, 3);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A source that the encoder does not take or an id that stands twice in the group, named as
-    /// `records[3].vector`; a store that refuses writes since one failed.
-    pub fn upsert(&self, records: Vec<NewRecord>) -> Result<Vec<Upserted>> {
-        self.upsert_with(records, self.durability())
-    }
-
-    /// The same, durable when `durability` says, whatever the collection has.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::{Durability, NewRecord};
-    ///
-    /// let soon = Durability::interval(100)?; // lost only where the power fails within 100 ms
-    /// notes.upsert_with(vec![NewRecord::text("a grain of sand")], soon)?;
-    /// notes.sync()?; // or none at all
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Collection::upsert`].
-    pub fn upsert_with(
-        &self,
-        records: Vec<NewRecord>,
-        durability: Durability,
-    ) -> Result<Vec<Upserted>> {
-        self.check_alive()?;
-        let records: Vec<(RecordId, NewRecord)> = records
-            .into_iter()
-            .map(|mut r| (r.id.take().unwrap_or_else(RecordId::generate), r))
-            .collect();
-        check_distinct(&records)?;
-        let codes = self.encode(&records)?;
-        let ids: Vec<RecordId> = records.iter().map(|(id, _)| id.clone()).collect();
-        let operations = records
-            .into_iter()
-            .zip(codes)
-            .map(|((id, record), code)| self.put(id, record, code))
-            .collect();
-        let outcomes = self.commit(operations, durability)?;
-        let replaced = |outcome: &Outcome| matches!(outcome, Outcome::Replaced { .. });
-        Ok(ids
-            .into_iter()
-            .zip(&outcomes)
-            .map(|(id, outcome)| Upserted { id, replaced: replaced(outcome) })
-            .collect())
-    }
-
-    /// An error where [`Collection::upsert`] would refuse the record for its source.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::NewRecord;
-    ///
-    /// assert!(notes.check(&NewRecord::text("a comet")).is_ok());
-    /// assert!(notes.check(&NewRecord::vector([0.5, 1.0])).is_err());
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A source that the encoder does not take.
-    pub fn check(&self, record: &NewRecord) -> Result<()> {
-        record.source.as_ref().map_or(Ok(()), |source| self.inner.encoder.check(source))
-    }
-
-    /// Deletes records; says of each whether it was there.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::RecordId;
-    ///
-    /// let ids = [RecordId::new("moon")?, RecordId::new("sun")?];
-    /// assert_eq!(notes.delete(&ids)?, [true, false]);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A store that refuses writes since one failed.
-    pub fn delete(&self, ids: &[RecordId]) -> Result<Vec<bool>> {
-        self.delete_with(ids, self.durability())
-    }
-
-    /// The same, durable when `durability` says, whatever the collection has.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::{Durability, RecordId};
-    ///
-    /// let moon = [RecordId::new("moon")?];
-    /// assert_eq!(notes.delete_with(&moon, Durability::interval(100)?)?, [true]);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Collection::delete`].
-    pub fn delete_with(&self, ids: &[RecordId], durability: Durability) -> Result<Vec<bool>> {
-        self.check_alive()?;
-        let operations = ids.iter().cloned().map(Operation::Delete).collect();
-        let outcomes = self.commit(operations, durability)?;
-        Ok(outcomes.iter().map(|outcome| !matches!(outcome, Outcome::Missing)).collect())
-    }
-
-    /// Reads records; `None` stands for an id that is not there.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// use nearbit::RecordId;
-    ///
-    /// let found = notes.get(&[RecordId::new("moon")?, RecordId::new("sun")?])?;
-    /// let moon = found[0].as_ref().unwrap();
-    /// assert_eq!(moon.text.as_deref(), Some("the far side of the moon"));
-    /// assert_eq!(moon.payload.text("label").as_deref(), Some("space"));
-    /// assert!(found[1].is_none());
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Damaged bytes, or a disk that does not answer.
-    pub fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Record>>> {
-        self.check_alive()?;
-        ids.iter().map(|id| Ok(self.inner.store.get(id)?.map(|(_, record)| record))).collect()
-    }
-
-    /// A page of at most `limit` records, oldest first, after the place where another page ended.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// let (mut ids, mut after) = (Vec::new(), None);
-    /// loop {
-    ///     let page = notes.list(after, 1000)?;
-    ///     ids.extend(page.records.into_iter().map(|record| record.id.to_string()));
-    ///     after = page.next;
-    ///     if after.is_none() {
-    ///         break;
-    ///     }
-    /// }
-    /// assert_eq!(ids, ["moon", "bread"]);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Damaged bytes, or a disk that does not answer.
-    pub fn list(&self, after: Option<u64>, limit: usize) -> Result<Page> {
-        self.check_alive()?;
-        let found = self.inner.store.list(after, limit)?;
-        let next = found.last().filter(|_| found.len() == limit).map(|(number, _)| *number);
-        Ok(Page { records: found.into_iter().map(|(_, record)| record).collect(), next })
-    }
-
     /// The code that `source` would have here.
     ///
     /// ```
@@ -539,17 +238,6 @@ impl Collection {
     pub fn encode_one(&self, source: &Source) -> Result<Code> {
         let codes = self.inner.encoder.encode(&[source]).map_err(|(_, error)| error)?;
         codes.into_iter().next().ok_or_else(|| Error::invalid("query", "expected a source"))
-    }
-
-    /// What it takes on disk and in memory.
-    ///
-    /// ```
-    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
-    /// assert_eq!(notes.sizes().store.records, 2);
-    /// # Ok::<(), nearbit::Error>(())
-    /// ```
-    pub fn sizes(&self) -> Sizes {
-        Sizes { store: self.inner.store.stats(), index: self.inner.finder.memory() }
     }
 
     /// Brings the hash table on disk up to date, so that the next open is quick. Nothing depends
@@ -585,49 +273,6 @@ impl Collection {
         }
         Ok(())
     }
-
-    /// The code of each record that has a source.
-    fn encode(&self, records: &[(RecordId, NewRecord)]) -> Result<Vec<Option<Code>>> {
-        let with_source = records.iter().enumerate().filter_map(|(i, (_, r))| {
-            let source = r.source.as_ref()?;
-            Some((i, source))
-        });
-        let (rows, sources): (Vec<usize>, Vec<&Source>) = with_source.unzip();
-        let encoded = self
-            .inner
-            .encoder
-            .encode(&sources)
-            .map_err(|(i, error)| error.within(&format!("records[{}].", rows[i])))?;
-        let mut codes = vec![None; records.len()];
-        for (row, code) in rows.into_iter().zip(encoded) {
-            codes[row] = Some(code);
-        }
-        Ok(codes)
-    }
-
-    /// What the store is to keep of a record.
-    fn put(&self, id: RecordId, new: NewRecord, code: Option<Code>) -> Operation {
-        let settings = &self.inner.settings;
-        let mut record = Record { id, code, payload: new.payload, text: None, vector: None };
-        match new.source {
-            Some(Source::Text(text)) if settings.keep_text => record.text = Some(text),
-            Some(Source::Vector(vector)) if settings.keep_vectors != KeepVectors::None => {
-                record.vector = Some(vector);
-            }
-            _ => {}
-        }
-        Operation::Put { record, vectors: settings.keep_vectors.precision() }
-    }
-
-    /// Gives a group to the store, then makes it visible.
-    fn commit(&self, operations: Vec<Operation>, durability: Durability) -> Result<Vec<Outcome>> {
-        let Inner { finder, fields, store, .. } = &*self.inner;
-        let contents = fields.contents(&operations);
-        let outcomes =
-            store.commit_with(operations, durability, |committed| finder.apply(committed))?;
-        fields.apply(contents, &outcomes);
-        Ok(outcomes)
-    }
 }
 
 impl fmt::Debug for Collection {
@@ -642,18 +287,4 @@ fn place_of_index(folder: &Path) -> Result<IndexPlace> {
     let settings = store::settings_in(folder)?;
     let settings = settings.and_then(|bytes| Settings::from_bytes(&bytes, folder).ok());
     Ok(settings.map_or(IndexPlace::Memory, |settings| settings.index))
-}
-
-/// An error where an id stands twice: which of the two was meant cannot be known.
-fn check_distinct(records: &[(RecordId, NewRecord)]) -> Result<()> {
-    let mut rows = HashMap::with_capacity(records.len());
-    for (row, (id, _)) in records.iter().enumerate() {
-        if let Some(first) = rows.insert(id, row) {
-            return Err(Error::invalid(
-                format!("records[{row}].id"),
-                format!("{id} stands at records[{first}] too; send each id once in a group"),
-            ));
-        }
-    }
-    Ok(())
 }
