@@ -132,5 +132,7 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
+        // Where nobody reads them any more, to say so is to panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -693,3 +693,16 @@ fn a_collection_and_an_import_say_when_writes_are_durable() {
     let wrong = "index codes.npy --data-dir db -c c --durability never";
     env.fails(2, wrong, &["expected sync or interval:MILLISECONDS"]);
 }
+
+/// A program whose messages nobody reads any more, as behind `2>&1 | head -1`, panicked when it had
+/// something to warn of.
+#[test]
+fn nobody_needs_to_read_the_log() {
+    let env = with_codes();
+    fs::create_dir(env.path("db/collections/half")).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut stats = env.command("stats --data-dir db -c c");
+    assert_eq!(stats.stderr(writer).output().unwrap().status.code(), Some(0));
+    assert!(!env.path("db/collections/half").exists(), "that is warned of");
+}
