@@ -81,7 +81,8 @@ pub(super) fn open(
     }
 }
 
-fn read(
+/// What `CLOSED` says, and the stamp that it bears; an error where it does not agree with what is there.
+pub(super) fn read(
     files: &Files,
     dir: &Path,
     manifest: &Manifest,

@@ -142,12 +142,12 @@ pub fn check_format(dir: &Path) -> Result<u32> {
 /// The version in a file `FORMAT` that holds `bytes`.
 pub(super) fn check_format_bytes(path: &Path, bytes: &[u8]) -> Result<u32> {
     let body = read_crc(bytes).map_err(|flaw| Error::damaged(path, None, flaw));
-    match check_version(path, bytes, DIRECTORY_MAGIC) {
+    let version = match check_version(path, bytes, DIRECTORY_MAGIC) {
         // As long as one of this version, but for its checksum: no other program made it.
-        Err(Error::Invalid { .. }) if bytes.len() == 16 && body.is_err() => {}
-        checked => _ = checked?,
-    }
-    Ok(body?.last_chunk().map_or(0, |version| u32::from_le_bytes(*version)))
+        Err(Error::Invalid { .. }) if bytes.len() == 16 && body.is_err() => 0,
+        checked => checked?,
+    };
+    body.map(|_| version)
 }
 
 /// Appends the CRC-32C of everything that `out` holds from `start` on.

@@ -86,7 +86,8 @@ impl Manifest {
     }
 }
 
-fn write_manifest(manifest: &Manifest) -> Vec<u8> {
+/// The bytes of a MANIFEST.
+pub(super) fn write_manifest(manifest: &Manifest) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&manifest.version.to_le_bytes());

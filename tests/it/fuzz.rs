@@ -2,52 +2,20 @@
 //!
 //! Each target starts from good inputs and changes them in a few places. An error is fine, and what
 //! is read is read to the end. Whatever the input says of its own size, no more is allocated at
-//! once than eight times its bytes, and what every reader takes for itself.
+//! once than eight times its bytes, and what every reader takes for itself. What only the store reads
+//! is changed in `src/store/tests/fuzz.rs`, in the same way.
 //!
 //! ```text
 //! NEARBIT_RUNS=10000000 cargo test --release --test it fuzz::     ten million inputs a target
 //! NEARBIT_RUN=17 cargo test --test it fuzz::npy                   input 17 of a target again
 //! ```
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use nearbit::database::{pack_snapshot, unpack_snapshot};
 use nearbit::formats::{BitOrder, Format, Origin, ReadOptions, SourceKind, open};
 use nearbit::model::Model;
 use nearbit::{Code, CollectionSettings, Database, EncoderSpec, Filter, Payload, RecordId, Width};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
-use crate::mutate::mutate;
-
-/// What a reader may take that does not depend on the input: its buffers.
-const OWN_BYTES: u64 = 1 << 20;
-
-/// Gives changed examples to `read`, which must return.
-fn fuzz(examples: &[&[u8]], read: impl Fn(&[u8])) {
-    let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().unwrap());
-    let runs = match number("NEARBIT_RUN") {
-        Some(run) => run..run + 1,
-        None => 0..number("NEARBIT_RUNS").unwrap_or(3000),
-    };
-    let examples: Vec<Vec<u8>> = examples.iter().map(|example| example.to_vec()).collect();
-    for run in runs {
-        let input = mutate(&examples, &mut ChaCha8Rng::seed_from_u64(run));
-        let of =
-            format!("run {run}: {:?}", String::from_utf8_lossy(&input[..input.len().min(400)]));
-        let mut panic = None;
-        let memory = allocation_counter::measure(|| {
-            panic = catch_unwind(AssertUnwindSafe(|| read(&input))).err();
-        });
-        if let Some(panic) = panic {
-            eprintln!("{of}");
-            resume_unwind(panic);
-        }
-        let allowed = 8 * input.len() as u64 + OWN_BYTES;
-        let most = memory.bytes_max;
-        assert!(most <= allowed, "{most} bytes were allocated, expected at most {allowed}; {of}");
-    }
-}
+use crate::mutate::fuzz;
 
 /// Reads a file in each way that its kind of content may be meant.
 fn rows(name: &'static str, format: Format, examples: &[&[u8]]) {

@@ -1,6 +1,39 @@
-//! Changes inputs at random, so that they stay nearly what a reader expects.
+//! Changes inputs at random, so that they stay nearly what a reader expects, and watches the reader.
+//! The tests of the store have this file too.
 
-use rand::{Rng, RngExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use rand::{Rng, RngExt as _, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What a reader may take that does not depend on the input: its buffers.
+const OWN_BYTES: u64 = 1 << 20;
+
+/// Gives changed examples to `read`, which must return.
+pub fn fuzz(examples: &[&[u8]], read: impl Fn(&[u8])) {
+    let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().unwrap());
+    let runs = match number("NEARBIT_RUN") {
+        Some(run) => run..run + 1,
+        None => 0..number("NEARBIT_RUNS").unwrap_or(3000),
+    };
+    let examples: Vec<Vec<u8>> = examples.iter().map(|example| example.to_vec()).collect();
+    for run in runs {
+        let input = mutate(&examples, &mut ChaCha8Rng::seed_from_u64(run));
+        let of =
+            || format!("run {run}: {:?}", String::from_utf8_lossy(&input[..input.len().min(400)]));
+        let mut panic = None;
+        let memory = allocation_counter::measure(|| {
+            panic = catch_unwind(AssertUnwindSafe(|| read(&input))).err();
+        });
+        if let Some(panic) = panic {
+            eprintln!("{}", of());
+            resume_unwind(panic);
+        }
+        let allowed = 8 * input.len() as u64 + OWN_BYTES;
+        let most = memory.bytes_max;
+        assert!(most <= allowed, "{most} bytes allocated, expected at most {allowed}; {}", of());
+    }
+}
 
 /// Numbers at which sizes and offsets go wrong.
 const EDGES: [u64; 12] =
@@ -31,7 +64,7 @@ const WORDS: [&[u8]; 20] = [
 ];
 
 /// One of `examples`, changed in one to eight places, no longer than 64 KiB.
-pub fn mutate(examples: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8> {
+fn mutate(examples: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8> {
     let mut bytes = pick(examples, rng).clone();
     for _ in 0..rng.random_range(1..=8) {
         change(&mut bytes, examples, rng);

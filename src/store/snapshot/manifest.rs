@@ -42,12 +42,12 @@ pub struct SnapshotFile {
 impl Manifest {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// Live records of all collections.
     pub fn records(&self) -> u64 {
-        self.collections.iter().map(|(_, records)| records).sum()
+        self.collections.iter().fold(0, |sum, (_, records)| sum.saturating_add(*records))
     }
 
     /// Reads what the snapshot in `dir` says of itself.
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// The manifest in the bytes of the file at `path`; errors as [`Manifest::read`] has them.
-    pub(super) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+    pub(in crate::store) fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
         let damaged = |flaw: String| Error::damaged(path, None, flaw);
         let text = String::from_utf8(bytes).map_err(|flaw| damaged(flaw.to_string()))?;
         let (json, digest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -92,9 +92,13 @@ impl Manifest {
     }
 
     pub(super) fn write(&self, files: &Files, dir: &Path) -> Result<()> {
+        files.write_atomically(&dir.join(MANIFEST), self.to_text().as_bytes())
+    }
+
+    /// The text of the file.
+    pub(in crate::store) fn to_text(&self) -> String {
         let json = serde_json::to_string(self).unwrap_or_default();
-        let text = format!("{json}\n{}\n", blake3::hash(json.as_bytes()).to_hex());
-        files.write_atomically(&dir.join(MANIFEST), text.as_bytes())
+        format!("{json}\n{}\n", blake3::hash(json.as_bytes()).to_hex())
     }
 
     /// Compares the files of the snapshot in `dir` with what they should be: each is there, is as

@@ -7,7 +7,10 @@ mod damage;
 mod durability;
 mod failure;
 mod fault;
+mod fuzz;
 mod model;
+#[path = "../../../tests/it/mutate.rs"]
+mod mutate;
 mod repair;
 mod scrub;
 mod together;
