@@ -89,7 +89,25 @@ fn a_crash_after_a_write_costs_the_note_and_nothing_else() -> Result<()> {
 
 #[test]
 fn no_flipped_bit_and_no_cut_of_the_note_changes_an_answer() -> Result<()> {
+    let (place, model) = closed()?;
+    check_note(place, &model)
+}
+
+/// Where compaction left gaps between the numbers, the note also says how wide they are.
+#[test]
+fn nor_of_the_note_of_segments_with_gaps() -> Result<()> {
     let (mut place, model) = closed()?;
+    let store = place.open_lean()?;
+    store.compact(|| Ok(()))?;
+    let gaps =
+        store.shared.state().segments.iter().any(|segment| !segment.numbers().steps().is_empty());
+    assert!(gaps);
+    drop(store);
+    check_note(place, &model)
+}
+
+/// Damages the note everywhere, and opens what it belongs to.
+fn check_note(mut place: Place, model: &Model) -> Result<()> {
     let note = place.collection().join("CLOSED");
     let good = fs::read(&note).map_err(Error::io("read", &note))?;
     let check = |place: &mut Place, bytes: &[u8]| -> Result<()> {
