@@ -18,9 +18,9 @@ use crate::error::Result;
 
 /// A checkpoint is due when there is more in memory than this share of the table: so that a large
 /// table is not rewritten for a few records, and memory stays a small part of what is kept.
-const DUE_SHARE: u64 = 8;
+pub(super) const DUE_SHARE: u64 = 8;
 /// Writers wait while there is this many times more in memory than makes a checkpoint due.
-const WAIT_FACTOR: u64 = 4;
+pub(super) const WAIT_FACTOR: u64 = 4;
 
 impl Store {
     /// Merges all that is in memory into the table. Needed for nothing; the next open is quicker.

@@ -309,6 +309,12 @@ impl Queue {
         let count = self.waiting.iter().take_while(fits).count().max(1);
         self.waiting.drain(..count.min(self.waiting.len())).unzip()
     }
+
+    /// The bytes that waiting writers hold, as they count for a group.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting.iter().map(|(_, batch)| batch.bytes()).sum()
+    }
 }
 
 /// A round that somebody leads; when it is over, in whatever way, the others are told.

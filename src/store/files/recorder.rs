@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
@@ -90,6 +92,8 @@ struct Log {
     fault: Option<Fault>,
     /// The operations that failed, in words.
     failed: Vec<String>,
+    /// How long a sync takes, of a file and of a directory.
+    slowness: [Duration; 2],
 }
 
 impl Recorder {
@@ -116,6 +120,11 @@ impl Recorder {
     /// The operations that failed since this was asked last, in words.
     pub(in crate::store) fn take_failed(&self) -> Vec<String> {
         std::mem::take(&mut self.log().failed)
+    }
+
+    /// Makes each sync of a file and of a directory take so long.
+    pub(in crate::store) fn set_slowness(&self, file: Duration, dir: Duration) {
+        self.log().slowness = [file, dir];
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -368,6 +377,8 @@ impl Medium for Recorder {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let [_, slowness] = self.log().slowness;
+        thread::sleep(slowness);
         let done =
             self.count("sync directory", dir, false).and_then(|()| self.memory.sync_dir(dir));
         self.push(Event::SyncDir { dir: dir.to_path_buf(), done: done.is_ok() });
@@ -419,7 +430,9 @@ impl MediumFile for RecordedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let done = self.recorder.count("write", &self.path, true);
+        // What stands in the place of older bytes has its room already.
+        let longer = offset + bytes.len() as u64 > self.file.len()?;
+        let done = self.recorder.count("write", &self.path, longer);
         let written = if done.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         self.file.write_at(written, offset)?;
         let bytes = written.to_vec();
@@ -435,6 +448,8 @@ impl MediumFile for RecordedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let [slowness, _] = self.recorder.log().slowness;
+        thread::sleep(slowness);
         let done = self.recorder.count("sync", &self.path, false);
         self.recorder.push(Event::Sync { inode: self.file.inode, done: done.is_ok() });
         done
