@@ -8,7 +8,7 @@ use super::background::Background;
 use super::bloom::Bloom;
 use super::contents::{Contents, read_segments};
 use super::durability::Syncer;
-use super::files::Files;
+use super::files::{Files, is_only_full};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::hold::Retired;
@@ -215,8 +215,16 @@ impl Opened {
         if let Some(last) = manifest.segments.last_mut()
             && *last != open
         {
-            *last = open;
-            manifest.write(files, dir)?;
+            let before = std::mem::replace(last, open);
+            match manifest.write(files, dir) {
+                // Where there is no room it can be read all the same: the old MANIFEST stands.
+                Err(error) if is_only_full(&error) => {
+                    tracing::warn!(%error, "opened as it is; writes will be refused");
+                    manifest.segments.pop();
+                    manifest.segments.push(before);
+                }
+                written => written?,
+            }
         }
         let state = State::new(segments, recent, known_ids, reach);
         let opened = Self { manifest, trees, state, lean: false, opened_as: None };

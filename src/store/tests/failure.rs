@@ -38,6 +38,29 @@ fn a_full_disk_refuses_a_group_and_takes_the_next() -> Result<()> {
     Ok(())
 }
 
+/// What was killed where there was no room can be read again before there is some.
+#[test]
+fn a_full_disk_is_opened_and_read() -> Result<()> {
+    for lean in [false, true] {
+        let (mut place, recorder) = breakable(UNLIKE)?;
+        let store = place.create(64)?;
+        put_singly(&store, 0..3)?;
+        crash(store);
+        fail(&recorder, 0, Which::NeedingRoom, ErrorKind::StorageFull);
+        let store = if lean { place.open_lean()? } else { place.open()?.0 };
+        assert_eq!(recorder.take_failed().len(), 1, "to note how much is durable");
+        assert_eq!(store.get(&id(2))?.map(|(number, _)| number), Some(2));
+        assert_eq!(store.within(&Code::zero(store.width()), 64, 9)?.len(), 3);
+        let refused = store.commit(vec![put(record("full", None))], |_| ());
+        assert!(refused.as_ref().is_err_and(Error::is_full), "{refused:?}");
+        recorder.set_fault(None);
+        put_singly(&store, 3..5)?;
+        crash(store);
+        assert_eq!(place.open()?.0.len(), 5);
+    }
+    Ok(())
+}
+
 #[test]
 fn after_a_failed_write_or_sync_writes_are_refused_and_reads_go_on() -> Result<()> {
     for (skip, doing, kind) in [
