@@ -14,6 +14,7 @@ mod duplicates;
 mod families;
 mod filters;
 mod fuzz;
+mod history;
 mod house;
 #[cfg(feature = "cli")]
 mod inspect;
