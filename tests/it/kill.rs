@@ -31,7 +31,7 @@ use proto::collection_service_client::CollectionServiceClient;
 use proto::record_service_client::RecordServiceClient;
 use proto::snapshot_service_client::SnapshotServiceClient;
 
-const WRITERS: u64 = 4;
+pub const WRITERS: u64 = 4;
 /// Records of a group, beside the one that counts.
 const GROUP: u64 = 20;
 
@@ -76,7 +76,7 @@ impl Drop for PowerCut {
 }
 
 /// Group `number` of a writer: new records, and the one that counts, which it replaces.
-fn group(writer: u64, number: u64) -> Vec<proto::NewRecord> {
+pub fn group(writer: u64, number: u64) -> Vec<proto::NewRecord> {
     let record = |id, code: u64| proto::NewRecord {
         id,
         source: Some(proto::new_record::Source::Code(code.to_be_bytes().to_vec())),
@@ -114,7 +114,7 @@ async fn snapshots(channel: Channel) {
 }
 
 /// The groups that the payloads of all records name; codes are checked on the way.
-fn groups(records: Vec<proto::Record>) -> HashMap<String, u64> {
+pub fn groups(records: Vec<proto::Record>) -> HashMap<String, u64> {
     let mut all = HashMap::new();
     for record in records {
         let payload: serde_json::Value = serde_json::from_str(&record.payload_json).unwrap();
@@ -137,14 +137,15 @@ async fn check_snapshots(dir: &Path, channel: Channel) {
     }
 }
 
-/// Compares what is there with what was acknowledged, and takes over what was on its way.
-fn check(mut all: HashMap<String, u64>, acknowledged: &[AtomicU64]) {
+/// Compares what is there with what was acknowledged, and takes over what was on its way: as many
+/// groups of each writer at most.
+pub fn check(mut all: HashMap<String, u64>, acknowledged: &[AtomicU64], on_its_way: u64) {
     for (writer, next) in (0..).zip(acknowledged) {
         let acknowledged = next.load(Ordering::Relaxed);
         let last = all.remove(&writer.to_string());
         let there = last.map_or(0, |last| last + 1);
         assert!(
-            (acknowledged..=acknowledged + 1).contains(&there),
+            (acknowledged..=acknowledged + on_its_way).contains(&there),
             "writer {writer}: {acknowledged} groups were acknowledged, {there} are there"
         );
         for number in 0..there {
@@ -176,7 +177,7 @@ async fn strike(dir: &Path, fault: &mut impl Fault, count: u64) {
         slowest = slowest.max(start.elapsed());
         let channel = server.connect().await;
         create(channel.clone()).await;
-        check(groups(read_all(channel.clone()).await), &acknowledged);
+        check(groups(read_all(channel.clone()).await), &acknowledged, 1);
         check_snapshots(dir, channel.clone()).await;
         let write_all = async {
             let writer =
@@ -193,7 +194,7 @@ async fn strike(dir: &Path, fault: &mut impl Fault, count: u64) {
         strikes += 1;
     }
     let server = Process::start(dir);
-    check(groups(read_all(server.connect().await).await), &acknowledged);
+    check(groups(read_all(server.connect().await).await), &acknowledged, 1);
     drop(server);
     let groups: u64 = acknowledged.iter().map(|next| next.load(Ordering::Relaxed)).sum();
     println!("{strikes} strikes, {groups} groups, slowest start {slowest:?}");

@@ -13,6 +13,8 @@ mod duplicates;
 #[cfg(feature = "cli")]
 mod families;
 mod filters;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod full;
 mod fuzz;
 mod history;
 mod house;
