@@ -78,6 +78,33 @@ impl Matrix {
         let values = rows.iter().flat_map(|&i| self.row(i)).copied().collect();
         Self { rows: rows.len(), cols: self.cols, values }
     }
+
+    /// Adds the rows of `other`, which has as many columns.
+    pub(crate) fn append(&mut self, other: &Self) {
+        debug_assert_eq!(self.cols, other.cols);
+        self.rows += other.rows;
+        self.values.extend_from_slice(&other.values);
+    }
+
+    /// Takes the rows of these numbers out, which ascend; the others close up, in their order and in
+    /// their place: no second matrix is made.
+    pub(crate) fn take(&mut self, rows: &[usize]) -> Self {
+        let taken = self.select(rows);
+        let mut kept = 0;
+        for i in others(self.rows, rows) {
+            self.values.copy_within(i * self.cols..(i + 1) * self.cols, kept * self.cols);
+            kept += 1;
+        }
+        self.rows = kept;
+        self.values.truncate(kept * self.cols);
+        taken
+    }
+}
+
+/// The numbers below `n` that are not among `rows`, which ascend.
+fn others(n: usize, rows: &[usize]) -> impl Iterator<Item = usize> {
+    let mut rows = rows.iter().peekable();
+    (0..n).filter(move |i| rows.next_if_eq(&i).is_none())
 }
 
 /// A grey picture, row after row from the top, a byte a pixel.
@@ -308,6 +335,34 @@ impl Sparse {
         }
         selected
     }
+
+    /// Adds the rows of `other`, which has as many columns.
+    pub(crate) fn append(&mut self, other: &Self) {
+        debug_assert_eq!(self.cols, other.cols);
+        let before = self.columns.len();
+        self.starts.extend(other.starts[1..].iter().map(|start| before + start));
+        self.columns.extend_from_slice(&other.columns);
+        self.values.extend_from_slice(&other.values);
+    }
+
+    /// Takes the rows of these numbers out, which ascend, as [`Matrix::take`] does.
+    pub(crate) fn take(&mut self, rows: &[usize]) -> Self {
+        let taken = self.select(rows);
+        let (mut kept, mut end) = (0, 0);
+        for i in others(self.rows(), rows) {
+            let range = self.starts[i]..self.starts[i + 1];
+            self.columns.copy_within(range.clone(), end);
+            self.values.copy_within(range.clone(), end);
+            // No start that is still to be read: `kept` is at most i.
+            self.starts[kept] = end;
+            (kept, end) = (kept + 1, end + range.len());
+        }
+        self.starts[kept] = end;
+        self.starts.truncate(kept + 1);
+        self.columns.truncate(end);
+        self.values.truncate(end);
+        taken
+    }
 }
 
 /// Inputs as numbers: what a feature pipeline makes of them and a network takes.
@@ -349,6 +404,71 @@ impl Features {
         match self {
             Self::Dense(dense) => Self::Dense(dense.select(rows)),
             Self::Sparse(sparse) => Self::Sparse(sparse.select(rows)),
+        }
+    }
+
+    /// Adds the rows of `other`, which is of the same kind and has as many columns.
+    pub(crate) fn append(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Dense(dense), Self::Dense(other)) => dense.append(other),
+            (Self::Sparse(sparse), Self::Sparse(other)) => sparse.append(other),
+            _ => unreachable!("rows of one pipeline are of one kind"),
+        }
+    }
+
+    /// Takes the rows of these numbers out, which ascend; the others close up in their order, and no
+    /// second table is made.
+    pub(crate) fn take(&mut self, rows: &[usize]) -> Self {
+        match self {
+            Self::Dense(dense) => Self::Dense(dense.take(rows)),
+            Self::Sparse(sparse) => Self::Sparse(sparse.take(rows)),
+        }
+    }
+
+    /// The memory that the rows take, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Dense(dense) => 4 * dense.values.len(),
+            Self::Sparse(sparse) => 8 * (sparse.values.len() + sparse.rows()),
+        };
+        bytes as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn both(rows: &[Vec<u8>]) -> [Features; 2] {
+        let mut sparse = Sparse::new(3);
+        for row in rows {
+            let present = row.iter().enumerate().filter(|(_, value)| **value > 1);
+            sparse.push(present.map(|(column, &value)| (column as u32, f32::from(value))));
+        }
+        let values = rows.iter().flatten().map(|&value| f32::from(value)).collect();
+        [Features::Dense(Matrix::new(rows.len(), 3, values)), Features::Sparse(sparse)]
+    }
+
+    proptest! {
+        /// Beside `select`, which makes new tables.
+        #[test]
+        fn taking_rows_out_and_appending_rows_is_selecting_them(
+            rows in proptest::collection::vec((any::<bool>(), proptest::collection::vec(0u8..4, 3)), 0..20),
+        ) {
+            let numbers = |out: bool| -> Vec<usize> {
+                (0..rows.len()).filter(|&i| rows[i].0 == out).collect()
+            };
+            let (out, left) = (numbers(true), numbers(false));
+            for features in both(&rows.iter().map(|row| row.1.clone()).collect::<Vec<_>>()) {
+                let mut rest = features.clone();
+                let taken = rest.take(&out);
+                prop_assert_eq!(&taken, &features.select(&out));
+                prop_assert_eq!(&rest, &features.select(&left));
+                rest.append(&taken);
+                prop_assert_eq!(rest, features.select(&[left.clone(), out.clone()].concat()));
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ mod score;
 mod search;
 #[cfg(feature = "server")]
 mod serve;
+mod size;
 mod snapshot;
 mod stats;
 mod train;

@@ -13,7 +13,7 @@ use nearbit::{Codes, Error, Features, Inputs, Matrix};
 use super::output::shorten;
 
 /// Rows on the map.
-const POINTS: usize = 2000;
+pub const POINTS: usize = 2000;
 /// Rows beside what their codes give back.
 const SHOWN: usize = 12;
 /// Width and height of a drawing, without its margins.

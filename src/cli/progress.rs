@@ -74,6 +74,11 @@ impl Training {
         Self { bar: bar(console, None, "training [{bar:28}] {msg}") }
     }
 
+    /// A message above the bar.
+    pub fn note(&self, console: &Console, message: &str) {
+        self.bar.suspend(|| console.note(message));
+    }
+
     pub fn show(&self, progress: &Progress) {
         let message = match progress.stage {
             Stage::Features => "turning rows into numbers".to_owned(),
@@ -86,6 +91,7 @@ impl Training {
                 parts.extend(validation.map(|loss| format!("validation {loss:.4}")));
                 parts.extend(progress.balance.map(|balance| format!("balance {balance:.2}")));
                 parts.extend(progress.saturation.map(|share| format!("saturated {share:.2}")));
+                parts.extend((progress.scratch_bytes > 0).then(|| "streamed".to_owned()));
                 parts.extend(progress.seconds_left.map(|left| format!("{left:.0} s left")));
                 parts.join(", ")
             }

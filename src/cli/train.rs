@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use nearbit::formats::{Origin, SourceKind, load};
-use nearbit::model::{self, TrainOptions};
-use nearbit::{Error, Inputs, Width};
+use nearbit::formats::{Dataset, Origin, ReadOptions, SourceKind, load, load_spread, open};
+use nearbit::model::{self, Memory, Model, TrainOptions};
+use nearbit::{Error, InputKind, Width};
 use serde_json::json;
 use signal_hook::consts::SIGINT;
 
@@ -29,7 +29,15 @@ Examples:
   nearbit train articles.jsonl.gz --model articles.safetensors
   nearbit train embeddings.npy --preset vector --bits 128 --model m.safetensors
   nearbit train train-images-idx3-ubyte.gz --bits 64 --seed 7 --model digits.safetensors
-  nearbit train articles.jsonl.gz --bits 128 --nested 16,32,64 --model nested.safetensors")]
+  nearbit train articles.jsonl.gz --bits 128 --nested 16,32,64 --model nested.safetensors
+  nearbit train a-billion.npy --bits 128 --memory 8GiB --model m.safetensors
+
+INPUT is read two or three times, some rows at a time; what is kept in memory are its features: 4 bytes
+a number of a vector or pixel, 8 a word of a text. --memory limits them. Rows that need more are read, in
+each epoch, from a scratch file beside the model, which has no name and goes with the process: in blocks in
+random order, of which half of the memory holds a window whose rows are in random order too. Neighbours,
+and what a training starts from, are then those of a sample of at most 20,000 rows; as many are held out
+at most. The model depends on the limit where it is exceeded.")]
 pub struct Args {
     /// What to learn from: JSONL, CSV, .npy, .fvecs, IDX, a folder of texts; - for standard input
     input: PathBuf,
@@ -51,6 +59,10 @@ pub struct Args {
     /// Write a checkpoint after every epoch, and go on from it if it is there; Ctrl-C keeps the last
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Memory for the rows, as in 4GiB or 500MB: more of them are streamed from a scratch file beside
+    /// the model [default: as much as they need]
+    #[arg(long, value_name = "SIZE", value_parser = super::size::bytes)]
+    memory: Option<u64>,
     /// Write a report to look at: curves, bits, reconstructions, a map of the codes, in one page
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -87,10 +99,87 @@ impl Args {
             nested: self.nested.clone(),
             seed: self.seed,
             checkpoint: self.checkpoint.clone(),
+            memory: self.memory.map(|bytes| Memory { bytes, scratch: Some(self.folder()) }),
             ..TrainOptions::preset(preset)
         };
         self.network.change(&mut options);
         options
+    }
+
+    /// The folder of the model.
+    fn folder(&self) -> PathBuf {
+        match self.model.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.into(),
+            _ => ".".into(),
+        }
+    }
+}
+
+/// What to learn from.
+enum Rows {
+    /// A file or a folder: it is read again for each look at its rows.
+    Again(Origin, ReadOptions),
+    /// What can be read once, and is in memory.
+    Once(Dataset),
+}
+
+impl Rows {
+    fn new(origin: Origin, options: ReadOptions, args: &Args) -> Result<Self, Failure> {
+        let is_pipe = match &origin {
+            Origin::Path(path) => path.exists() && !path.is_file() && !path.is_dir(),
+            _ => true,
+        };
+        if !is_pipe {
+            return Ok(Self::Again(origin, options));
+        }
+        if args.memory.is_some() {
+            let message = "rows that may be streamed are read more than once, and this input can be \
+                           read once only; write it to a file, or leave --memory out";
+            return Err(Error::invalid(args.input.display().to_string(), message).into());
+        }
+        Ok(Self::Once(load(&origin, &options)?))
+    }
+
+    /// The kind of all rows, and how many there are, where that is known.
+    fn kind(&self) -> Result<(InputKind, Option<u64>), Failure> {
+        match self {
+            Self::Once(data) => Ok((data.inputs.kind(), Some(data.ids.len() as u64))),
+            Self::Again(origin, options) => {
+                let mut rows = open(origin, options)?;
+                match rows.next_rows(1)? {
+                    Some(first) => Ok((first.inputs.kind(), rows.total_rows())),
+                    None => Err(Error::invalid(rows.name(), "the file holds no rows").into()),
+                }
+            }
+        }
+    }
+
+    fn train(
+        &self,
+        options: &TrainOptions,
+        progress: &mut dyn FnMut(&model::Progress) -> ControlFlow<()>,
+    ) -> Result<Model, Error> {
+        match self {
+            Self::Once(data) => model::train(&data.inputs, options, progress),
+            Self::Again(origin, how) => {
+                model::train_from(&|| Ok(open(origin, how)?.into_inputs()), options, progress)
+            }
+        }
+    }
+
+    /// The page about `model`.
+    fn page(&self, model: &Model) -> Result<String, Error> {
+        let report = &model.info().report;
+        let rows = report.rows + report.validation_rows;
+        let spread;
+        let data = match self {
+            Self::Once(data) => data,
+            Self::Again(origin, how) => {
+                spread = load_spread(origin, how, rows, super::page::POINTS)?;
+                &spread
+            }
+        };
+        super::page::page(model, &data.inputs, &data.ids)
     }
 }
 
@@ -105,24 +194,28 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         super::place::check_writable(report)?;
     }
     let start = Instant::now();
-    let data = load(&Origin::from(args.input.as_path()), &args.reading.options(source))?;
-    let preset = match (args.preset, &data.inputs) {
+    let rows = Rows::new(Origin::from(args.input.as_path()), args.reading.options(source), &args)?;
+    let (kind, count) = rows.kind()?;
+    let preset = match (args.preset, kind) {
         (Some(preset), _) => preset.into(),
-        (None, Inputs::Texts(_)) => model::Preset::Text,
-        (None, Inputs::Vectors(_)) => model::Preset::Vector,
-        (None, Inputs::Images(_)) => model::Preset::Image,
+        (None, InputKind::Text) => model::Preset::Text,
+        (None, InputKind::Vector { .. }) => model::Preset::Vector,
+        (None, InputKind::Image { .. }) => model::Preset::Image,
     };
-    console.note(format!(
-        "learning {} from {} rows of {}",
-        args.bits,
-        data.ids.len(),
-        data.inputs.kind()
-    ));
+    let count = count.map_or_else(String::new, |count| format!("{count} "));
+    console.note(format!("learning {} from {count}rows of {kind}", args.bits));
     let options = args.options(preset);
     let stop = stop_on_interrupt()?;
     let bar = Training::new(console);
-    let trained = model::train(&data.inputs, &options, &mut |progress| {
+    let mut is_streamed = false;
+    let trained = rows.train(&options, &mut |progress| {
         bar.show(progress);
+        if progress.scratch_bytes > 0 && !is_streamed {
+            is_streamed = true;
+            let (bytes, folder) = (super::size::shown(progress.scratch_bytes), args.folder());
+            let folder = folder.display();
+            bar.note(console, &format!("rows are streamed: {bytes} in a scratch file in {folder}"));
+        }
         match stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -140,8 +233,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let model = trained?;
     model.save(&args.model)?;
     if let Some(path) = &args.report {
-        let ids: Vec<String> = data.ids.iter().map(ToString::to_string).collect();
-        let page = super::page::page(&model, &data.inputs, &ids)?;
+        let page = rows.page(&model)?;
         std::fs::write(path, page).map_err(Error::io("write", path))?;
     }
     let info = model.info();
@@ -156,6 +248,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         ("nested", json!(info.options.nested)),
         ("rows", json!(info.report.rows)),
         ("validation_rows", json!(info.report.validation_rows)),
+        ("sample_rows", json!(info.report.sample_rows)),
         ("epochs", json!(info.report.epochs.len())),
         ("best_epoch", json!(info.report.best_epoch)),
         ("loss", json!(last.map(|epoch| epoch.loss))),

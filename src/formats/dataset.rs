@@ -30,12 +30,65 @@ pub fn load(origin: &Origin, options: &ReadOptions) -> Result<Dataset> {
     all.ok_or_else(|| Error::invalid(rows.name(), "the file holds no rows"))
 }
 
+/// At most `most` rows of a file, spread evenly over all of its `rows`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_spread(
+    origin: &Origin,
+    options: &ReadOptions,
+    rows: usize,
+    most: usize,
+) -> Result<Dataset> {
+    let count = rows.min(most);
+    let first = options.first_row;
+    let wanted = |number: u64| {
+        // Whether a multiple of rows / count lies in number..number + 1.
+        let at = (number - first) as u128 * count as u128;
+        at.div_ceil(rows as u128) * (rows as u128) < at + count as u128
+    };
+    let mut file = open(origin, options)?;
+    let chosen = file.next_wanted(count, wanted)?;
+    chosen.ok_or_else(|| Error::invalid(file.name(), "the file holds no rows"))
+}
+
+/// Bytes of the rows that [`Rows::into_inputs`] gives together.
+const PART_BYTES: usize = 16 << 20;
+/// The most of these rows, and how many come first, when it is not known how long they are.
+const PART_ROWS: (usize, usize) = (8192, 64);
+
 impl Rows {
+    /// The sources of all rows, in parts of some megabytes.
+    pub fn into_inputs(mut self) -> impl Iterator<Item = Result<Inputs>> {
+        let (most, mut limit) = PART_ROWS;
+        std::iter::from_fn(move || {
+            let part = self.next_rows(limit).transpose()?;
+            Some(part.map(|part| {
+                let bytes = match &part.inputs {
+                    Inputs::Texts(texts) => texts.iter().map(String::len).sum(),
+                    Inputs::Vectors(vectors) => 4 * vectors.values().len(),
+                    Inputs::Images(images) => images.pixels.len(),
+                };
+                limit = (part.ids.len() * PART_BYTES / bytes.max(1)).clamp(1, most);
+                part.inputs
+            }))
+        })
+    }
+
     /// At most `limit` further rows together; `None` at the end.
     ///
     /// # Errors
     /// As [`load`].
     pub fn next_rows(&mut self, limit: usize) -> Result<Option<Dataset>> {
+        self.next_wanted(limit, |_| true)
+    }
+
+    /// At most `limit` further rows of the numbers that are wanted.
+    fn next_wanted(
+        &mut self,
+        limit: usize,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<Option<Dataset>> {
         let capacity = capacity(self).min(limit);
         let mut inputs: Option<Collected> = None;
         let mut ids = Vec::with_capacity(capacity);
@@ -43,6 +96,9 @@ impl Rows {
         while ids.len() < limit
             && let Some(row) = self.next().transpose()?
         {
+            if !wanted(row.number) {
+                continue;
+            }
             let NewRecord { id, source, payload } = row.record?;
             let (Some(id), Some(source)) = (id, source) else {
                 return Err(Error::invalid(row.place.to_string(), "expected an id and a source"));

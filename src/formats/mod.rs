@@ -45,7 +45,7 @@ use std::sync::Arc;
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 
-pub use dataset::{Dataset, load, load_codes};
+pub use dataset::{Dataset, load, load_codes, load_spread};
 pub use fields::nearest_name;
 pub use place::Place;
 pub use rows::{Row, Rows, open};

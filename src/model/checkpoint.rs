@@ -28,23 +28,35 @@ pub(super) struct State {
 }
 
 /// A hash of the features and of all options that have a say in the result.
-pub(super) fn fingerprint(features: &Features, options: &TrainOptions) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let options = serde_json::to_string(options)
-        .map_err(|e| Error::invalid("options", format!("cannot be written as JSON: {e}")))?;
-    hasher.update(options.as_bytes());
-    hasher.update(&(features.cols() as u64).to_le_bytes());
-    for row in 0..features.rows() {
-        let (columns, values) = match features {
-            Features::Dense(dense) => (&[][..], dense.row(row)),
-            Features::Sparse(sparse) => sparse.row(row),
-        };
-        let columns = columns.iter().flat_map(|column| column.to_le_bytes());
-        let values = values.iter().flat_map(|value| value.to_le_bytes());
-        let bytes: Vec<u8> = columns.chain(values).collect();
-        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+pub(super) struct Fingerprint(blake3::Hasher);
+
+impl Fingerprint {
+    /// Of no row yet.
+    pub fn new(cols: usize, options: &TrainOptions) -> Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let options = serde_json::to_string(options)
+            .map_err(|e| Error::invalid("options", format!("cannot be written as JSON: {e}")))?;
+        hasher.update(options.as_bytes()).update(&(cols as u64).to_le_bytes());
+        Ok(Self(hasher))
     }
-    Ok(hasher.finalize().to_hex().to_string())
+
+    /// Adds rows.
+    pub fn add(&mut self, features: &Features) {
+        for row in 0..features.rows() {
+            let (columns, values) = match features {
+                Features::Dense(dense) => (&[][..], dense.row(row)),
+                Features::Sparse(sparse) => sparse.row(row),
+            };
+            let columns = columns.iter().flat_map(|column| column.to_le_bytes());
+            let values = values.iter().flat_map(|value| value.to_le_bytes());
+            let bytes: Vec<u8> = columns.chain(values).collect();
+            self.0.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+        }
+    }
+
+    pub fn finish(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
 }
 
 /// The network's weights by name.

@@ -16,16 +16,6 @@ use rand_distr::StandardNormal;
 use super::options::Corruption;
 use crate::input::{Features, Matrix, Sparse};
 
-/// The smallest and the largest number of all rows.
-pub(super) fn extremes(rows: &Features) -> (f32, f32) {
-    let values = match rows {
-        Features::Dense(dense) => dense.values(),
-        // A bag of words is only ever masked.
-        Features::Sparse(_) => &[],
-    };
-    values.iter().fold((0.0, 0.0), |(least, most), &x| (x.min(least), x.max(most)))
-}
-
 /// The rows after their corruption. In a bag of words only masking is defined; others leave it as
 /// it is, and are refused before a training begins.
 pub(super) fn corrupt(
@@ -115,12 +105,5 @@ mod tests {
             words += columns.len();
         }
         assert!((words as f64 / 20_000.0 - 0.6).abs() < 0.02, "{words}");
-    }
-
-    #[test]
-    fn extremes_include_zero() {
-        let dense = |values: Vec<f32>| Features::Dense(Matrix::new(1, values.len(), values));
-        assert_eq!(extremes(&dense(vec![0.5, -2.0, 7.0])), (-2.0, 7.0));
-        assert_eq!(extremes(&dense(vec![1.0, 2.0])), (0.0, 2.0));
     }
 }

@@ -10,6 +10,7 @@
 
 use rand::RngExt;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 use super::code_layer::keep_top;
 use super::features::Pipeline;
@@ -63,17 +64,23 @@ impl BitStatistics {
         Self { share: vec![0.5; bits], zero: vec![0.0; bits], one: vec![1.0; bits] }
     }
 
-    /// Of `model`'s values for the training rows.
-    pub fn of(model: &Model, rows: &Features) -> Self {
+    /// Of `model`'s values for the training rows, in parts.
+    pub fn of<'a>(
+        model: &Model,
+        parts: impl Iterator<Item = Result<Cow<'a, Features>>>,
+    ) -> Result<Self> {
         let bits = model.width().bits();
         let mut counts = vec![[0usize; 2]; bits];
         let mut sums = vec![[0f64; 2]; bits];
-        let all: Vec<usize> = (0..rows.rows()).collect();
-        for batch in all.chunks(16 * BATCH) {
-            for row in model.values(&rows.select(batch)).iter() {
-                for (j, &a) in row.iter().enumerate() {
-                    counts[j][usize::from(a > 0.0)] += 1;
-                    sums[j][usize::from(a > 0.0)] += f64::from(a);
+        for rows in parts {
+            let rows = rows?;
+            let all: Vec<usize> = (0..rows.rows()).collect();
+            for batch in all.chunks(16 * BATCH) {
+                for row in model.values(&rows.select(batch)).iter() {
+                    for (j, &a) in row.iter().enumerate() {
+                        counts[j][usize::from(a > 0.0)] += 1;
+                        sums[j][usize::from(a > 0.0)] += f64::from(a);
+                    }
                 }
             }
         }
@@ -87,7 +94,7 @@ impl BitStatistics {
                 (statistics.zero[j], statistics.one[j]) = (mean(0), mean(1));
             }
         }
-        statistics
+        Ok(statistics)
     }
 }
 

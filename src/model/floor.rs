@@ -38,11 +38,12 @@ impl Floor {
             rows.select(&(0..n).map(|i| i * rows.rows() / n).collect::<Vec<_>>())
         };
         let Some(held_out) = &data.held_out else { return Ok(None) };
-        if data.train.rows.rows() < 10 * K {
+        let pool = &data.train.pool().rows;
+        if pool.rows() < 10 * K {
             return Ok(None);
         }
         let asked = spread(&held_out.rows, MOST.0);
-        let rows = spread(&data.train.rows, MOST.1);
+        let rows = spread(pool, MOST.1);
         let truth = nearest_rows(&rows, &asked, K)?;
         Ok(Some(Self { asked, rows, truth, widths }))
     }

@@ -191,7 +191,7 @@ impl Hyperplanes {
         self.settings.input.check(inputs.kind())?;
         match inputs {
             Inputs::Texts(_) => Ok(()),
-            Inputs::Vectors(vectors) => check_finite(vectors),
+            Inputs::Vectors(vectors) => check_finite(vectors, 0),
             Inputs::Images(images) => check_whole(images),
         }
     }

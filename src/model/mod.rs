@@ -10,6 +10,7 @@
 //! is named by that file's digest.
 
 mod adam;
+mod blocks;
 mod chain;
 mod checkpoint;
 mod code_layer;
@@ -32,20 +33,29 @@ mod nested;
 mod network;
 mod objective;
 mod options;
+mod part;
 mod penalty;
 mod pretrain;
 mod random;
+mod read;
 mod real;
 mod recirculate;
 mod report;
+mod scratch;
 mod similarity;
 mod slot;
+mod spread;
 mod start;
+mod streamed;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod train;
+mod training;
+mod unusable;
 mod variational;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -55,11 +65,11 @@ use serde::Serialize;
 pub use decode::Decoded;
 pub use digest::Digest;
 pub use options::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, NeighbourOptions, Preset, Pretraining,
-    Procedure, Schedule, Similarity, Sparsity, TrainOptions,
+    Activation, Binarize, ColumnLoss, Corruption, Loss, Memory, NeighbourOptions, Preset,
+    Pretraining, Procedure, Schedule, Similarity, Sparsity, TrainOptions,
 };
 pub use report::{EpochReport, Progress, Report, Stage};
-pub use train::train;
+pub use train::{train, train_from};
 
 use self::decode::{BitStatistics, Decoder};
 use self::features::Pipeline;
@@ -131,13 +141,13 @@ pub struct Info {
 }
 
 impl Model {
-    /// The model of a network after its training on `rows`.
-    fn new(
+    /// The model of a network after its training on rows, which come in parts.
+    fn new<'a>(
         pipeline: Pipeline,
         network: &Network,
         options: TrainOptions,
         report: Report,
-        rows: &Features,
+        rows: impl Iterator<Item = Result<Cow<'a, Features>>>,
     ) -> Result<Self> {
         let mut arrays = checkpoint::weights(network)?;
         arrays.retain(|name, _| {
@@ -151,7 +161,7 @@ impl Model {
         // What was trained is read back like any other file: there is one way to make a model.
         let origin = Path::new("the trained model");
         let silent = Self::parse(parts.to_bytes(KIND), origin)?;
-        let BitStatistics { share, zero, one } = BitStatistics::of(&silent, rows);
+        let BitStatistics { share, zero, one } = BitStatistics::of(&silent, rows)?;
         for (name, values) in [("share", share), ("zero", zero), ("one", one)] {
             let array = Array { shape: vec![values.len()], values };
             parts.arrays.insert(format!("code.{name}"), array);

@@ -15,8 +15,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::code_layer::{code, sigmoid, top};
 use super::contrast::info_nce;
-use super::corrupt::{corrupt, extremes};
-use super::data::Part;
+use super::corrupt::corrupt;
 use super::layer::Rows;
 use super::loss::{Block, Target, numbers_of};
 use super::nested::{drawn, prefix, widths};
@@ -25,6 +24,7 @@ use super::options::{Binarize, Sparsity, TrainOptions};
 use super::penalty::{SMALL_STEP, contraction, contraction_seen, perturb, sparsity};
 use super::random::{Purpose, stream};
 use super::similarity::similarity;
+use super::spread::Spread;
 use super::variational::{of_bits, of_normals};
 use crate::input::Features;
 
@@ -61,45 +61,40 @@ impl Look {
 }
 
 impl<'a> Objective<'a> {
-    /// The objective of training on `rows`.
+    /// The objective of training on rows of `cols` features that are as large as `spread` says.
     ///
     /// # Errors
     /// A mix of losses for another number of columns.
-    pub fn new(options: &'a TrainOptions, rows: &Features) -> crate::error::Result<Self> {
-        let values = match rows {
-            Features::Dense(dense) => dense.values(),
-            Features::Sparse(_) => &[],
-        };
-        let squares: f64 = values.iter().map(|&x| f64::from(x).powi(2)).sum();
-        let size = (squares / values.len().max(1) as f64).sqrt();
+    pub fn new(
+        options: &'a TrainOptions,
+        cols: usize,
+        spread: &Spread,
+    ) -> crate::error::Result<Self> {
+        let size = spread.size();
         Ok(Self {
             options,
-            blocks: Block::all(options, rows.cols())?,
+            blocks: Block::all(options, cols)?,
             widths: widths(options),
-            extremes: extremes(rows),
+            extremes: spread.extremes,
             small: SMALL_STEP * if size > 0.0 { size } else { 1.0 },
         })
     }
 
-    /// The loss of a batch, and the rows' values before the code's sigmoid.
+    /// The loss of the rows of a batch, and their values before the code's sigmoid. `partners` has a row
+    /// for each, where neighbours are used.
     pub fn loss(
         &self,
         network: &Network,
-        part: &Part,
-        batch: &[usize],
-        partners: &[usize],
+        own: &Features,
+        partners: Option<&Features>,
         look: Look,
     ) -> Result<(Tensor, Tensor)> {
         let options = self.options;
-        let own = part.rows.select(batch);
-        let n = batch.len();
-        let clean = match options.neighbours {
-            Some(_) => {
-                let both: Vec<usize> = batch.iter().chain(partners).copied().collect();
-                part.rows.select(&both)
-            }
-            None => own.clone(),
-        };
+        let n = own.rows();
+        let mut clean = own.clone();
+        if let Some(partners) = partners {
+            clean.append(partners);
+        }
         let x = Rows::new(&self.shown(&clean, look))?;
         let mut dropout = self.dropout(look);
         let mut encoded = network.encode::<f32>(&x, &mut dropout)?;
@@ -109,9 +104,8 @@ impl<'a> Objective<'a> {
         let a = encoded.code.narrow(0, 0, n)?;
         let mut terms = Vec::new();
         let share = 1.0 / self.widths.len() as f64;
-        let mut targets = vec![Target { rows: &own, weight: options.reconstruction }];
-        let partner;
-        if let Some(neighbours) = options.neighbours {
+        let mut targets = vec![Target { rows: own, weight: options.reconstruction }];
+        if let (Some(neighbours), Some(partners)) = (options.neighbours, partners) {
             let p = sigmoid(&encoded.code)?;
             for &width in &self.widths {
                 let p = p.narrow(1, 0, width)?;
@@ -119,8 +113,7 @@ impl<'a> Objective<'a> {
                 let contrast = info_nce::<f32>(&own, &partner, neighbours.temperature)?;
                 terms.push(contrast.affine(neighbours.contrast * share, 0.0)?);
             }
-            partner = part.rows.select(partners);
-            targets.push(Target { rows: &partner, weight: neighbours.reconstruction });
+            targets.push(Target { rows: partners, weight: neighbours.reconstruction });
         }
         targets.retain(|target| target.weight > 0.0);
         if !targets.is_empty() {
@@ -139,7 +132,7 @@ impl<'a> Objective<'a> {
                 if options.prior > 0.0 {
                     let variance = own_variance.as_ref().map(|v| v.narrow(1, 0, width));
                     let loss =
-                        self.divergence(&a.narrow(1, 0, width)?, variance.transpose()?, &own)?;
+                        self.divergence(&a.narrow(1, 0, width)?, variance.transpose()?, own)?;
                     terms.push(loss.affine(share, 0.0)?);
                 }
             }

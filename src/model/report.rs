@@ -1,6 +1,11 @@
 //! What a training tells: while it runs, and in the model file afterwards.
 
+use std::ops::ControlFlow;
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// What a training is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +20,7 @@ pub enum Stage {
     Network,
 }
 
-/// Where a training stands; told before each stage and after each step.
+/// Where a training stands; told before each stage, now and then in the first two, and after each step.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Progress {
     /// What is being done.
@@ -36,11 +41,52 @@ pub struct Progress {
     pub balance: Option<f64>,
     /// See [`EpochReport::saturation`]; of this epoch so far.
     pub saturation: Option<f64>,
+    /// Bytes of rows that each epoch reads from the scratch file; 0 where all are in memory, and before
+    /// that is known.
+    pub scratch_bytes: u64,
     /// Seconds since the training began.
     pub seconds: f64,
     /// Seconds until the last epoch will end at the pace of the steps so far; `None` before the
     /// first step.
     pub seconds_left: Option<f64>,
+}
+
+/// Tells progress, and carries the wish to stop back as an error.
+pub(super) struct Watch<'a> {
+    begun: Instant,
+    progress: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(progress: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Self {
+        Self { begun: Instant::now(), progress }
+    }
+
+    pub fn stage(&mut self, stage: Stage) -> Result<()> {
+        let nothing_yet = Progress {
+            stage,
+            epoch: 0,
+            epochs: 0,
+            step: 0,
+            steps: 0,
+            loss: None,
+            validation_loss: None,
+            balance: None,
+            saturation: None,
+            scratch_bytes: 0,
+            seconds: 0.0,
+            seconds_left: None,
+        };
+        self.tell(nothing_yet)
+    }
+
+    pub fn tell(&mut self, mut progress: Progress) -> Result<()> {
+        progress.seconds = self.begun.elapsed().as_secs_f64();
+        match (self.progress)(&progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Interrupted),
+        }
+    }
 }
 
 /// One epoch of a training.
@@ -70,6 +116,10 @@ pub struct Report {
     pub rows: usize,
     /// Rows held out.
     pub validation_rows: usize,
+    /// Where the rows were more than memory was allowed for: how many were in memory as a sample of
+    /// them (see [`Memory`](super::Memory)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_rows: Option<usize>,
     /// The epochs, in order.
     pub epochs: Vec<EpochReport>,
     /// The epoch whose weights the model has, from 1; 0 where they are those of the start.

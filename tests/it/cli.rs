@@ -293,6 +293,40 @@ fn models_that_are_none() {
 }
 
 #[test]
+fn rows_beyond_the_memory_are_streamed() {
+    let env = TestEnv::new();
+    let numbers: Vec<f32> = (0..3000 * 128u64).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
+    env.file("v.npy", npy("<f4", "(3000, 128)", &f32s(&numbers)));
+    let train = "train v.npy --bits 16 --batch 64 --epochs 2 --neighbours 5";
+    let streamed = env.one(&format!("{train} --memory 1MiB --model a.st --report a.html"));
+    let rows = |name: &str| streamed[name].as_u64().unwrap();
+    assert_eq!(rows("rows") + rows("validation_rows"), 3000);
+    assert!((1..1000).contains(&rows("sample_rows")), "{streamed}");
+    let run = env.run(&format!("{train} --memory 1048576 --model b.st"));
+    assert!(run.stderr.contains("rows are streamed: 1.5 MB in a scratch file in ."), "{run:?}");
+    assert_eq!(fs::read(env.path("a.st")).unwrap(), fs::read(env.path("b.st")).unwrap());
+    assert!(env.one(&format!("{train} --memory 2MB --model c.st"))["sample_rows"].is_null());
+    let mut left: Vec<String> = fs::read_dir(env.path("."))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".stdin")
+        .collect();
+    left.sort();
+    assert_eq!(left, ["a.html", "a.st", "b.st", "c.st", "v.npy"]);
+
+    for (memory, part) in [("0", "such as 4GiB"), ("much", "such as 4GiB"), ("4G", "unit \"G\"")] {
+        env.fails(2, &format!("{train} --memory {memory} --model d.st"), &[part]);
+    }
+    let least = ["memory: expected at least 1048576 bytes, got 1000"];
+    env.fails(1, &format!("{train} --memory 1kB --model d.st"), &least);
+    let room = ["memory: expected room for 2048 rows in one half of it", "batch than 512"];
+    env.fails(1, "train v.npy --memory 1MiB --model d.st", &room);
+    let once = ["can be read once only", "leave --memory out"];
+    env.fails(1, "train - --memory 1MiB --model d.st", &once);
+    assert!(!env.path("d.st").exists());
+}
+
+#[test]
 fn vectors_that_do_not_fit() {
     let env = TestEnv::new();
     env.ok("collection create v --data-dir db --bits 16 --dim 2");

@@ -218,3 +218,32 @@ fn totals_are_told_only_when_the_file_confirms_them() {
         assert_eq!(packed.total_rows(), None, "{name}");
     }
 }
+
+#[test]
+fn parts_and_rows_spread_evenly_are_those_of_the_whole_file() {
+    for (name, bytes, options) in samples() {
+        let origin = file(name, bytes);
+        let Ok(whole) = load(&origin, &options) else { continue };
+        let n = whole.ids.len();
+        for most in [1, 2, 3, n, n + 1] {
+            let count = n.min(most);
+            let numbers: Vec<usize> = (0..count).map(|i| i * n / count).collect();
+            let some = load_spread(&origin, &options, n, most).unwrap();
+            assert_eq!(some.inputs, whole.inputs.select(&numbers), "{name}: {most} of {n}");
+            assert_eq!(some.ids.len(), count);
+        }
+        let parts = open(&origin, &options).unwrap().into_inputs();
+        let rows: usize = parts.map(|part| part.unwrap().len()).sum();
+        assert_eq!(rows, n, "{name}");
+    }
+    let lines: String = (0..20_000).map(|i| format!("{{\"text\":\"word{i}\"}}\n")).collect();
+    let origin = file("t.jsonl", lines);
+    let parts: Result<Vec<_>> = open(&origin, &default()).unwrap().into_inputs().collect();
+    let parts = parts.unwrap();
+    assert!(parts.len() > 2, "{} parts", parts.len());
+    let texts = parts.into_iter().flat_map(|part| match part {
+        crate::input::Inputs::Texts(texts) => texts,
+        other => panic!("{}", other.kind()),
+    });
+    assert!(texts.eq((0..20_000).map(|i| format!("word{i}"))));
+}

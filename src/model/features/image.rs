@@ -36,14 +36,9 @@ impl ImagePipeline {
     /// No image, images of no pixels or too many, or a number of bytes that is no whole number of
     /// images.
     pub fn fit(images: &Images, options: &ImageOptions) -> Result<Self> {
-        let Images { height, width, ref pixels } = *images;
-        if pixels.is_empty() {
-            return Err(Error::invalid("images", "expected at least one image, got none"));
-        }
-        let brightest = pixels.iter().copied().max().filter(|byte| *byte > 0).unwrap_or(255);
-        let pipeline = Self::new(height, width, options.white.unwrap_or(brightest))?;
-        check_whole(images)?;
-        Ok(pipeline)
+        let mut fit = ImageFit::new(images, options);
+        fit.add(images)?;
+        fit.finish()
     }
 
     fn new(height: usize, width: usize, white: u8) -> Result<Self> {
@@ -104,6 +99,41 @@ impl ImagePipeline {
     /// The byte that stands for 1.
     pub fn white(&self) -> u8 {
         self.white
+    }
+}
+
+/// A fit under way: it is shown all images, some at a time.
+pub(crate) struct ImageFit {
+    height: usize,
+    width: usize,
+    options: ImageOptions,
+    is_empty: bool,
+    brightest: u8,
+}
+
+impl ImageFit {
+    /// For images of the size of `like`.
+    pub fn new(like: &Images, options: &ImageOptions) -> Self {
+        let Images { height, width, .. } = *like;
+        Self { height, width, options: *options, is_empty: true, brightest: 0 }
+    }
+
+    pub fn add(&mut self, images: &Images) -> Result<()> {
+        let Images { height, width, ref pixels } = *images;
+        InputKind::Image { height: self.height, width: self.width }
+            .check(InputKind::Image { height, width })?;
+        check_whole(images)?;
+        self.is_empty &= pixels.is_empty();
+        self.brightest = self.brightest.max(pixels.iter().copied().max().unwrap_or(0));
+        Ok(())
+    }
+
+    pub fn finish(self) -> Result<ImagePipeline> {
+        if self.is_empty {
+            return Err(Error::invalid("images", "expected at least one image, got none"));
+        }
+        let brightest = if self.brightest > 0 { self.brightest } else { 255 };
+        ImagePipeline::new(self.height, self.width, self.options.white.unwrap_or(brightest))
     }
 }
 

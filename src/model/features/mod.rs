@@ -18,9 +18,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::input::{Features, InputKind, Inputs, Matrix};
 
+use image::ImageFit;
 pub(crate) use image::check_whole;
 pub use image::{ImageOptions, ImagePipeline};
+use text::TextFit;
 pub use text::{TextOptions, TextPipeline};
+use vector::VectorFit;
 pub use vector::{VectorOptions, VectorPipeline};
 pub(crate) use words::Words;
 
@@ -66,19 +69,12 @@ impl Pipeline {
     /// No rows, rows of no numbers, numbers that are not finite, texts without a common word, or
     /// options out of range.
     pub fn fit(inputs: &Inputs, options: &FeatureOptions) -> Result<Self> {
-        if inputs.is_empty() {
-            return Err(Error::invalid(
-                "input",
-                "expected at least one row to learn from, got none",
-            ));
+        let mut fit = Fit::new(inputs, options)?;
+        fit.add(inputs, 0)?;
+        if fit.wants_more() {
+            fit.add(inputs, 0)?;
         }
-        Ok(match inputs {
-            Inputs::Texts(texts) => Self::Text(TextPipeline::fit(texts, &options.text)?),
-            Inputs::Vectors(vectors) => {
-                Self::Vector(VectorPipeline::fit(vectors, &options.vector)?)
-            }
-            Inputs::Images(images) => Self::Image(ImagePipeline::fit(images, &options.image)?),
-        })
+        fit.finish()
     }
 
     /// The features of `inputs`: shape (rows, `cols()`), sparse for texts and dense for the others.
@@ -120,12 +116,79 @@ impl Pipeline {
     }
 }
 
-/// An error where a number is infinite or no number, with its row and column.
-pub(crate) fn check_finite(vectors: &Matrix) -> Result<()> {
+/// A fit under way: it is shown all rows, some at a time, and again where it wants more. The pipeline
+/// does not depend on how many at a time.
+pub(crate) enum Fit {
+    Text(TextFit),
+    Vector(VectorFit),
+    Image(ImageFit),
+}
+
+impl Fit {
+    /// For rows like these.
+    ///
+    /// # Errors
+    /// No rows, or options out of range.
+    pub fn new(like: &Inputs, options: &FeatureOptions) -> Result<Self> {
+        if like.is_empty() {
+            return Err(Error::invalid(
+                "input",
+                "expected at least one row to learn from, got none",
+            ));
+        }
+        Ok(match like {
+            Inputs::Texts(_) => Self::Text(TextFit::new(&options.text)?),
+            Inputs::Vectors(vectors) => {
+                Self::Vector(VectorFit::new(vectors.cols(), &options.vector))
+            }
+            Inputs::Images(images) => Self::Image(ImageFit::new(images, &options.image)),
+        })
+    }
+
+    /// Adds rows; the first is number `first`.
+    ///
+    /// # Errors
+    /// Rows of another kind or shape than those before, numbers that are not finite.
+    pub fn add(&mut self, inputs: &Inputs, first: usize) -> Result<()> {
+        match (self, inputs) {
+            (Self::Text(fit), Inputs::Texts(texts)) => {
+                fit.add(texts);
+                Ok(())
+            }
+            (Self::Vector(fit), Inputs::Vectors(vectors)) => fit.add(vectors, first),
+            (Self::Image(fit), Inputs::Images(images)) => fit.add(images),
+            (_, other) => {
+                let message = format!("expected rows like the first, got {}", other.kind());
+                Err(Error::invalid(format!("row {first}"), message))
+            }
+        }
+    }
+
+    /// Whether all rows are to be shown again.
+    pub fn wants_more(&mut self) -> bool {
+        match self {
+            Self::Vector(fit) => fit.wants_more(),
+            Self::Text(_) | Self::Image(_) => false,
+        }
+    }
+
+    /// # Errors
+    /// Texts without a common word, rows of no numbers.
+    pub fn finish(self) -> Result<Pipeline> {
+        Ok(match self {
+            Self::Text(fit) => Pipeline::Text(fit.finish()?),
+            Self::Vector(fit) => Pipeline::Vector(fit.finish()?),
+            Self::Image(fit) => Pipeline::Image(fit.finish()?),
+        })
+    }
+}
+
+/// An error where a number is infinite or no number, with its column and its row, counted from `first`.
+pub(crate) fn check_finite(vectors: &Matrix, first: usize) -> Result<()> {
     let Some(i) = vectors.values().iter().position(|value| !value.is_finite()) else {
         return Ok(());
     };
-    let (row, column) = (i / vectors.cols(), i % vectors.cols());
+    let (row, column) = (first + i / vectors.cols(), i % vectors.cols());
     Err(Error::invalid(
         format!("vectors[{row}][{column}]"),
         format!("expected a finite number, got {}; leave the row out", vectors.values()[i]),

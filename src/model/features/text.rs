@@ -110,33 +110,9 @@ impl TextPipeline {
     /// # Errors
     /// Options out of range, or no word within the limits on document frequency.
     pub fn fit(texts: &[String], options: &TextOptions) -> Result<Self> {
-        options.check()?;
-        let least = options.min_documents;
-        // At least `least`, so that a handful of texts has a vocabulary too.
-        let most = ((texts.len() as f64 * options.max_share) as usize).max(least);
-        let mut counts: Vec<(String, usize)> = document_frequencies(texts, options)
-            .into_iter()
-            .filter(|(_, count)| (least..=most).contains(count))
-            .collect();
-        if counts.is_empty() {
-            return Err(Error::invalid(
-                "texts",
-                format!(
-                    "expected words that stand in {least} to {most} of the {} texts, got none; \
-                     give more texts, or change min_documents and max_share",
-                    texts.len()
-                ),
-            ));
-        }
-        counts.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-        counts.truncate(options.vocabulary);
-        let weight = |count: usize| match options.idf {
-            true => 1.0 + ((1.0 + texts.len() as f64) / (1.0 + count as f64)).ln(),
-            false => 1.0,
-        };
-        let weights = counts.iter().map(|(_, count)| weight(*count) as f32).collect();
-        let terms = counts.into_iter().map(|(term, _)| term).collect();
-        Self::new(*options, terms, weights)
+        let mut fit = TextFit::new(options)?;
+        fit.add(texts);
+        fit.finish()
     }
 
     /// Checks what a fit makes and a damaged file may not hold.
@@ -227,27 +203,71 @@ impl TextPipeline {
     }
 }
 
-/// In how many texts each word stands. Sums, so the same on any number of threads.
-fn document_frequencies(texts: &[String], options: &TextOptions) -> HashMap<String, usize> {
-    let count = |mut counts: HashMap<String, usize>, texts: &[String]| {
-        let words = options.words();
-        let mut seen = std::collections::HashSet::new();
-        for text in texts {
-            words.for_each(text, |word| {
-                if !seen.contains(word) {
-                    seen.insert(word.to_string());
-                }
-            });
-            seen.drain().for_each(|word| *counts.entry(word).or_default() += 1);
+/// A fit under way: it is shown all texts, some at a time.
+pub(crate) struct TextFit {
+    options: TextOptions,
+    texts: usize,
+    /// In how many texts each word stands.
+    frequencies: HashMap<String, usize>,
+}
+
+impl TextFit {
+    pub fn new(options: &TextOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self { options: *options, texts: 0, frequencies: HashMap::new() })
+    }
+
+    /// Counts; sums, so the same on any number of threads and in any parts.
+    pub fn add(&mut self, texts: &[String]) {
+        let count = |mut counts: HashMap<String, usize>, texts: &[String]| {
+            let words = self.options.words();
+            let mut seen = std::collections::HashSet::new();
+            for text in texts {
+                words.for_each(text, |word| {
+                    if !seen.contains(word) {
+                        seen.insert(word.to_string());
+                    }
+                });
+                seen.drain().for_each(|word| *counts.entry(word).or_default() += 1);
+            }
+            counts
+        };
+        let add = |a: HashMap<String, usize>, b: HashMap<String, usize>| {
+            let (mut sum, part) = if a.len() < b.len() { (b, a) } else { (a, b) };
+            part.into_iter().for_each(|(word, n)| *sum.entry(word).or_default() += n);
+            sum
+        };
+        let these = texts.par_chunks(CHUNK).fold(HashMap::new, count).reduce(HashMap::new, add);
+        self.frequencies = add(std::mem::take(&mut self.frequencies), these);
+        self.texts += texts.len();
+    }
+
+    pub fn finish(self) -> Result<TextPipeline> {
+        let Self { options, texts, frequencies } = self;
+        let least = options.min_documents;
+        // At least `least`, so that a handful of texts has a vocabulary too.
+        let most = ((texts as f64 * options.max_share) as usize).max(least);
+        let mut counts: Vec<(String, usize)> =
+            frequencies.into_iter().filter(|(_, count)| (least..=most).contains(count)).collect();
+        if counts.is_empty() {
+            return Err(Error::invalid(
+                "texts",
+                format!(
+                    "expected words that stand in {least} to {most} of the {texts} texts, got none; \
+                     give more texts, or change min_documents and max_share",
+                ),
+            ));
         }
-        counts
-    };
-    let add = |a: HashMap<String, usize>, b: HashMap<String, usize>| {
-        let (mut sum, part) = if a.len() < b.len() { (b, a) } else { (a, b) };
-        part.into_iter().for_each(|(word, n)| *sum.entry(word).or_default() += n);
-        sum
-    };
-    texts.par_chunks(CHUNK).fold(HashMap::new, count).reduce(HashMap::new, add)
+        counts.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        counts.truncate(options.vocabulary);
+        let weight = |count: usize| match options.idf {
+            true => 1.0 + ((1.0 + texts as f64) / (1.0 + count as f64)).ln(),
+            false => 1.0,
+        };
+        let weights = counts.iter().map(|(_, count)| weight(*count) as f32).collect();
+        let terms = counts.into_iter().map(|(term, _)| term).collect();
+        TextPipeline::new(options, terms, weights)
+    }
 }
 
 /// A text pipeline as it was read, not believed yet.

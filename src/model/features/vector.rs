@@ -40,23 +40,12 @@ impl VectorPipeline {
     /// # Errors
     /// No rows, rows of no numbers, or numbers that are not finite.
     pub fn fit(vectors: &Matrix, options: &VectorOptions) -> Result<Self> {
-        let (rows, cols) = (vectors.rows(), vectors.cols());
-        if rows == 0 || cols == 0 {
-            return Err(Error::invalid(
-                "vectors",
-                format!("expected at least one row of at least one number, got {rows} x {cols}"),
-            ));
+        let mut fit = VectorFit::new(vectors.cols(), options);
+        fit.add(vectors, 0)?;
+        if fit.wants_more() {
+            fit.add(vectors, 0)?;
         }
-        check_finite(vectors)?;
-        let mean = column_means(vectors);
-        let deviation =
-            if options.scale { column_deviations(vectors, &mean) } else { vec![1.0; cols] };
-        let mean = if options.centre { mean } else { vec![0.0; cols] };
-        Ok(Self {
-            options: *options,
-            mean: mean.into_iter().map(|mean| mean as f32).collect(),
-            deviation: deviation.into_iter().map(|deviation| deviation as f32).collect(),
-        })
+        fit.finish()
     }
 
     /// The features of `vectors`, of the same shape. All are finite: what would overflow is cut off
@@ -67,7 +56,7 @@ impl VectorPipeline {
     pub fn apply(&self, vectors: &Matrix) -> Result<Matrix> {
         let (rows, cols) = (vectors.rows(), vectors.cols());
         InputKind::Vector { dim: self.cols() }.check(InputKind::Vector { dim: cols })?;
-        check_finite(vectors)?;
+        check_finite(vectors, 0)?;
         let values = fill_rows(rows, cols, |i, row| self.apply_row(vectors.row(i), row));
         Ok(Matrix::new(rows, cols, values))
     }
@@ -120,30 +109,87 @@ impl VectorPipeline {
     }
 }
 
-fn column_means(vectors: &Matrix) -> Vec<f64> {
-    let mut sums = vec![0.0; vectors.cols()];
-    for row in vectors.iter() {
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
-    }
-    sums.into_iter().map(|sum| sum / vectors.rows() as f64).collect()
+/// A fit under way. It is shown all rows, some at a time: once, and where columns are scaled once more,
+/// as a deviation is about a mean.
+pub(crate) struct VectorFit {
+    options: VectorOptions,
+    cols: usize,
+    /// Rows of the first pass.
+    rows: usize,
+    sums: Vec<f64>,
+    /// Of the deviations from the mean; there is none before the second pass.
+    squares: Option<(Vec<f64>, Vec<f64>)>,
 }
 
-/// The standard deviation about `mean` (of the population, as in scikit-learn's `StandardScaler`);
-/// 1 for a column whose values are all equal, or so near that f32 cannot tell the deviation from 0.
-///
-/// Equal values give exactly 0: an f64 sums half a billion equal f32 without rounding.
-fn column_deviations(vectors: &Matrix, mean: &[f64]) -> Vec<f64> {
-    let mut squares = vec![0.0; vectors.cols()];
-    for row in vectors.iter() {
-        for (j, value) in row.iter().enumerate() {
-            squares[j] += (f64::from(*value) - mean[j]).powi(2);
-        }
+impl VectorFit {
+    pub fn new(cols: usize, options: &VectorOptions) -> Self {
+        Self { options: *options, cols, rows: 0, sums: vec![0.0; cols], squares: None }
     }
-    let deviation = |squares: f64| {
-        let deviation = (squares / vectors.rows() as f64).sqrt();
-        if deviation >= f64::from(f32::MIN_POSITIVE) { deviation } else { 1.0 }
-    };
-    squares.into_iter().map(deviation).collect()
+
+    /// Adds rows; the first is number `first`.
+    pub fn add(&mut self, vectors: &Matrix, first: usize) -> Result<()> {
+        let (takes, got) = (InputKind::Vector { dim: self.cols }, vectors.cols());
+        takes.check(InputKind::Vector { dim: got })?;
+        check_finite(vectors, first)?;
+        match &mut self.squares {
+            None => {
+                self.rows += vectors.rows();
+                for row in vectors.iter() {
+                    let sums = self.sums.iter_mut().zip(row);
+                    sums.for_each(|(sum, value)| *sum += f64::from(*value));
+                }
+            }
+            Some((squares, mean)) => {
+                for row in vectors.iter() {
+                    for (j, value) in row.iter().enumerate() {
+                        squares[j] += (f64::from(*value) - mean[j]).powi(2);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all rows are to be shown again.
+    pub fn wants_more(&mut self) -> bool {
+        let more = self.options.scale && self.squares.is_none();
+        if more {
+            self.squares = Some((vec![0.0; self.cols], self.means()));
+        }
+        more
+    }
+
+    fn means(&self) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum / self.rows as f64).collect()
+    }
+
+    /// The standard deviation about the mean (of the population, as in scikit-learn's
+    /// `StandardScaler`); 1 for a column whose values are all equal, or so near that f32 cannot tell the
+    /// deviation from 0.
+    ///
+    /// Equal values give exactly 0: an f64 sums half a billion equal f32 without rounding.
+    pub fn finish(self) -> Result<VectorPipeline> {
+        let (rows, cols) = (self.rows, self.cols);
+        if rows == 0 || cols == 0 {
+            return Err(Error::invalid(
+                "vectors",
+                format!("expected at least one row of at least one number, got {rows} x {cols}"),
+            ));
+        }
+        let deviation = |squares: &f64| {
+            let deviation = (squares / rows as f64).sqrt();
+            if deviation >= f64::from(f32::MIN_POSITIVE) { deviation as f32 } else { 1.0 }
+        };
+        let deviation = match &self.squares {
+            Some((squares, _)) => squares.iter().map(deviation).collect(),
+            None => vec![1.0; cols],
+        };
+        let mean = match self.options.centre {
+            true => self.means().into_iter().map(|mean| mean as f32).collect(),
+            false => vec![0.0; cols],
+        };
+        Ok(VectorPipeline { options: self.options, mean, deviation })
+    }
 }
 
 /// A vector pipeline as it was read, not believed yet.

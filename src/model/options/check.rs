@@ -3,6 +3,9 @@
 use super::{Binarize, Corruption, Procedure, Sparsity, TrainOptions};
 use crate::error::{Error, Result};
 
+/// The least memory for rows: 1 MiB.
+const LEAST_MEMORY: u64 = 1 << 20;
+
 impl TrainOptions {
     /// An error that names the first option out of its range, or the first two that exclude one
     /// another.
@@ -27,6 +30,12 @@ impl TrainOptions {
         }
         if let Some(epochs) = self.epochs {
             integer("epochs", epochs, 1, 100_000)?;
+        }
+        if let Some(memory) = &self.memory
+            && memory.bytes < LEAST_MEMORY
+        {
+            let message = format!("expected at least {LEAST_MEMORY} bytes, got {}", memory.bytes);
+            return Err(Error::invalid("memory", message));
         }
         integer("batch", self.batch, 2, 65_536)?;
         number("learning rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;

@@ -1,5 +1,7 @@
 //! The kinds of things that can be chosen, each with its word on the command line.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -205,6 +207,34 @@ pub struct NeighbourOptions {
 /// Whether a share is 0, which older files do not mention.
 fn is_none(share: &f64) -> bool {
     *share == 0.0
+}
+
+/// The memory that the rows of a training may take.
+///
+/// Rows whose features need no more are in memory, and nothing is different. Others go to a scratch file,
+/// once, from which each epoch reads them in blocks: the blocks in random order, half of the memory's
+/// worth at a time, and the rows of these in random order (Xu et al., *In-database machine learning
+/// with CorgiPile*, 2022). What looks at all rows at once then looks at a sample, spread over all
+/// rows: at most 20,000, in an eighth of the memory. Neighbours of a row are rows of the sample; the start from
+/// ITQ and Boltzmann machines learn from it. As many rows are held out at most.
+///
+/// Beside the rows there are the network, its checkpoint, the search for neighbours (up to 64 MiB a
+/// thread), and where the words of texts are counted, each different word.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bytes, at least 1 MiB.
+    pub bytes: u64,
+    /// The folder of the scratch file, which has no name there and goes with the process; `None`: that
+    /// for temporary files. It is no part of the model file.
+    #[serde(skip)]
+    pub scratch: Option<PathBuf>,
+}
+
+impl Memory {
+    /// The folder of the scratch file.
+    pub(in crate::model) fn folder(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 macro_rules! words {

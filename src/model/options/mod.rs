@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::kinds::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, NeighbourOptions, Preset, Pretraining,
-    Procedure, Schedule, Similarity, Sparsity,
+    Activation, Binarize, ColumnLoss, Corruption, Loss, Memory, NeighbourOptions, Preset,
+    Pretraining, Procedure, Schedule, Similarity, Sparsity,
 };
 use super::features::{FeatureOptions, VectorOptions};
 use crate::code::Width;
@@ -113,6 +113,9 @@ pub struct TrainOptions {
     pub keep_decoder: bool,
     /// How rows become numbers.
     pub features: FeatureOptions,
+    /// How much memory the rows may take; `None`: as much as they need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// Where to write a checkpoint after every epoch, and to go on from if the file exists. It is no
     /// part of the model file.
     #[serde(skip)]
@@ -177,6 +180,7 @@ impl TrainOptions {
             seed: 0,
             keep_decoder: true,
             features: FeatureOptions::default(),
+            memory: None,
             checkpoint: None,
         };
         let neighbours = NeighbourOptions {

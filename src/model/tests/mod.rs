@@ -3,6 +3,7 @@
 mod families;
 mod nested;
 mod reverse;
+mod streamed;
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -304,6 +305,8 @@ fn progress_counts_up_to_the_end() {
         ControlFlow::Continue(())
     })
     .unwrap();
+    // Now and then within a stage too.
+    stages.dedup();
     assert_eq!(stages, [Stage::Features, Stage::Neighbours, Stage::Network]);
     let last = last.unwrap();
     assert_eq!((last.step, last.epoch), (last.steps, last.epochs));

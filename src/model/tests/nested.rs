@@ -150,13 +150,16 @@ fn the_loss_is_the_mean_of_the_losses_of_networks_cut_to_each_width() {
         let options = TrainOptions { validation: 0.0, start_from_itq: false, ..options };
         let rows = Pipeline::fit(&inputs, &options.features).unwrap().apply(&inputs).unwrap();
         let cols = rows.cols();
-        let data = Data::new(rows, &options).unwrap();
+        let data = Data::whole(rows, &options).unwrap();
+        let rows = &data.train.pool().rows;
         let whole = Network::new::<f32>(cols, &options).unwrap();
-        let (batch, partners): (Vec<usize>, Vec<usize>) = ((0..8).collect(), (8..16).collect());
+        let of = |numbers: std::ops::Range<usize>| rows.select(&numbers.collect::<Vec<_>>());
+        let (batch, partners) = (of(0..8), of(8..16));
+        let partners = options.neighbours.map(|_| partners);
         let loss = |network: &Network, options: &TrainOptions| {
-            let objective = Objective::new(options, &data.train.rows).unwrap();
+            let objective = Objective::new(options, cols, &data.spread).unwrap();
             let look = Look::Judge { batch: 0 };
-            let (loss, _) = objective.loss(network, &data.train, &batch, &partners, look).unwrap();
+            let (loss, _) = objective.loss(network, &batch, partners.as_ref(), look).unwrap();
             f64::from(loss.to_scalar::<f32>().unwrap())
         };
         // A Gaussian code without its noise: as wide a draw would be another.

@@ -30,6 +30,12 @@ impl Neighbours {
         Self { k, queries: lists.len(), rows: lists.concat() }
     }
 
+    /// `k` rows a query, query after query.
+    pub(crate) fn from_flat(k: usize, rows: Vec<u32>) -> Self {
+        debug_assert_eq!(rows.len() % k.max(1), 0);
+        Self { k, queries: rows.len() / k.max(1), rows }
+    }
+
     /// The neighbours of each query: what was asked for, or fewer where the database is smaller.
     pub fn k(&self) -> usize {
         self.k
