@@ -1,5 +1,6 @@
 //! How many records does the store take a second, durably; how quickly does it open; what does a
-//! look-up cost; how many bytes does a record take?
+//! look-up cost; how many bytes does a record take, and how many while all are replaced again and
+//! again?
 //!
 //! ```text
 //! cargo bench --bench store
@@ -133,7 +134,37 @@ fn print_group_commit(store: &Store, dir: &Path) {
     );
 }
 
+/// Replaces all records again and again: prints what all takes on disk, beside what is live of it.
+fn print_space(dir: &Path) {
+    const RECORDS: u64 = 500_000;
+    let (store, table) = create(dir).unwrap();
+    let print = |when: &str| {
+        let (stats, table) = (store.stats(), table.bytes().unwrap());
+        let live = stats.live_bytes + stats.table_bytes;
+        let ratio = (stats.segment_bytes + table) as f64 / live as f64;
+        let [segments, live_segments, table, blocks] =
+            [stats.segment_bytes, stats.live_bytes, table, stats.table_bytes].map(|b| b >> 20);
+        println!(
+            "{when}: {ratio:.2} times the live bytes; {segments} MiB of segments ({live_segments} \
+             live), {table} of the table ({blocks} in blocks)"
+        );
+    };
+    for round in 0..=10 {
+        ingest(&store, batches(RECORDS, 100));
+        print(&format!("500,000 records with 100 bytes, replaced {round} times"));
+    }
+    store.checkpoint().unwrap();
+    print("after a checkpoint");
+    store.compact(|| Ok(())).unwrap();
+    print("after a compaction on demand");
+    drop(store);
+    Store::remove(&dir.join("c"), &table).unwrap();
+    println!("after it was deleted: {} KiB of the table", table.bytes().unwrap() >> 10);
+}
+
 fn bench(c: &mut Criterion) {
+    print_space(tempfile::tempdir().unwrap().path());
+
     let mut group = c.benchmark_group("store");
     group.sample_size(10).warm_up_time(Duration::from_millis(1));
 

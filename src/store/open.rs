@@ -155,6 +155,7 @@ impl Store {
             // Blocks of a name that is never used again: they take room and harm nobody.
             tracing::warn!(collection = %dir.display(), reason, "its part of the table stays");
         }
+        table.renew_if_due(|| Ok(()));
         Ok(())
     }
 }
@@ -204,7 +205,7 @@ impl Opened {
                 collection = %dir.display(), reason,
                 "the table does not agree with the segments; it is filled again from them"
             );
-            trees.clear().map(|()| 0)
+            trees.clear(&table.change()?).map(|()| 0)
         });
         let reach = reach.map_err(|broken| table.error(broken))?;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::contents::Contents;
 use super::segment::Segments;
-use super::table::{Broken, Table};
+use super::table::{Broken, Change, Table};
 use super::tree::{Counts, Tree};
 use super::{MAX_KEY_BYTES, code_key};
 use crate::code::Width;
@@ -82,9 +82,9 @@ impl Trees {
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&self) -> Result<(), Broken> {
-        self.ids.clear()?;
-        self.codes.clear()
+    pub(super) fn clear(&self, change: &Change) -> Result<(), Broken> {
+        self.ids.clear(change)?;
+        self.codes.clear(change)
     }
 
     /// How far both trees reach, if what they hold below that is what the segments hold.

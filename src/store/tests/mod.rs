@@ -10,6 +10,7 @@ mod fault;
 mod model;
 mod repair;
 mod scrub;
+mod table;
 mod together;
 mod workload;
 
