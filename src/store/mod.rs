@@ -79,7 +79,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 pub use check::{Checked, check, settings_in};
@@ -297,8 +297,6 @@ impl Default for Limits {
 pub struct Store {
     shared: Arc<Shared>,
     queue: Mutex<commit::Queue>,
-    /// Told when a round of the queue is over.
-    turn: Condvar,
     checkpointer: background::Background,
     compactor: background::Background,
 }

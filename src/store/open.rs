@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::Background;
 use super::bloom::Bloom;
@@ -251,7 +251,6 @@ impl Opened {
         let store = Store {
             shared: Arc::new(shared),
             queue: Mutex::new(commit::Queue::default()),
-            turn: Condvar::new(),
             checkpointer: Background::new("checkpoint"),
             compactor: Background::new("compaction"),
         };
