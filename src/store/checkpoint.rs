@@ -20,7 +20,7 @@ use crate::error::Result;
 /// table is not rewritten for a few records, and memory stays a small part of what is kept.
 const DUE_SHARE: u64 = 8;
 /// Writers wait while there is this many times more in memory than makes a checkpoint due.
-const WAIT_FACTOR: u64 = 4;
+pub(super) const WAIT_FACTOR: u64 = 4;
 
 impl Store {
     /// Merges all that is in memory into the table. Needed for nothing; the next open is quicker.
@@ -195,9 +195,7 @@ impl Shared {
             let state = self.state();
             run.retain(|number| state.segments.is_live(number));
         };
-        let ids = self.trees.ids.merge(&recent.id_run(), reach, sweep, prune);
-        let merged =
-            ids.and_then(|()| self.trees.codes.merge(&recent.code_run(), reach, sweep, prune));
+        let merged = self.trees.merge(&recent, reach, sweep, prune);
         let merged = merged.and_then(|()| self.widen_known_ids(&recent));
         {
             let mut state = self.state_mut();

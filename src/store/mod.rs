@@ -10,7 +10,8 @@
 //!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - That an id is new is nearly always known from memory (`bloom`).
-//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`).
+//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`), and
+//!   an open after anything else keeps little of what it reads (`fill`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged is found before it is asked for (`scrub`), and can still be looked at, as far as
@@ -47,6 +48,7 @@ mod compact;
 mod contents;
 mod durability;
 mod files;
+mod fill;
 mod finding;
 mod format;
 mod hash;

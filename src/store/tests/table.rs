@@ -32,6 +32,7 @@ fn check_whole(store: &Store, records: u64) -> Result<()> {
     let checked = store.check(|_, _| ())?;
     assert_eq!((checked.findings, checked.records), (vec![], records));
     assert_eq!(checked.table_entries, 2 * records, "ids and codes");
+    assert_eq!(checked.table_entries, 2 * records, "ids and codes");
     Ok(())
 }
 
@@ -219,4 +220,62 @@ fn what_a_close_left_is_taken_away_before_it_is_written_anew() -> Result<()> {
         check_whole(&store, 50)?;
     }
     Ok(())
+}
+
+/// Without codes in memory the table is filled piece by piece at open, whatever it lacks.
+#[test]
+fn who_needs_no_codes_has_the_table_filled_in_pieces() -> Result<()> {
+    let limits = Limits { hash_mask: u64::MAX, hits: 300, ..SMALL };
+    for lost in ["nothing", "the end of the table", "a block", "the table"] {
+        let mut place = Place::new(limits)?;
+        drop(place.create(64)?);
+        let mut store = place.open_lean()?;
+        let mut model = Model::default();
+        let mut operations: Vec<_> =
+            (0..200u64).map(|name| put(record(name, Some(code(store.width(), name))))).collect();
+        operations.extend((0..200).step_by(3).map(|name| put(record(name, None))));
+        operations.extend((0..200).step_by(7).map(|name| Operation::Delete(id(name))));
+        for (i, operation) in operations.into_iter().enumerate() {
+            if i == 100 && lost == "the end of the table" {
+                store.checkpoint()?;
+                crash(store);
+                place.limits.checkpoint_records = u64::MAX / 8;
+                store = place.open_lean()?;
+                place.limits = limits;
+            }
+            model.apply(&operation);
+            store.commit(vec![operation], |_| ())?;
+        }
+        if lost == "a block" {
+            store.checkpoint()?;
+            let tree = &store.shared.trees.codes;
+            let name = store.with_table(|_| tree.some_blocks(&tree.lowest(), 1, |_| ()))?;
+            let tree =
+                place.table()?.tree(tree_collection(&place)?, "codes").map(|tree| tree.now());
+            let tree = tree.map_err(|_| Error::Interrupted)?;
+            tree.remove(name.unwrap_or_default()).map_err(|_| Error::Interrupted)?;
+        }
+        crash(store);
+        if lost == "the table" {
+            place.table = None;
+            place.files.remove_dir(&place.dir.path().join("table"))?;
+        }
+        let store = place.open_lean()?;
+        assert!(store.shared.opened_as.is_none(), "the segments were read");
+        let in_memory = store.stats().recent;
+        assert!(in_memory <= 32, "{in_memory} records in memory");
+        model.check(&store, (0..210).map(id))?;
+        store.checkpoint()?;
+        let checked = store.check(|_, _| ())?;
+        let coded = model.records.values().filter(|record| record.code.is_some()).count();
+        let (records, entries) = (model.records.len(), model.records.len() + coded);
+        let got = (checked.findings, checked.records as usize, checked.table_entries as usize);
+        assert_eq!(got, (vec![], records, entries), "after {lost} was lost");
+        model.check(&store, (0..210).map(id))?;
+    }
+    Ok(())
+}
+
+fn tree_collection(place: &Place) -> Result<[u8; 16]> {
+    Ok(Manifest::read(&place.files, &place.collection())?.collection)
 }
