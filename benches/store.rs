@@ -1,5 +1,6 @@
 //! How many records does the store take a second, durably; how quickly does it open; what does a
-//! look-up cost; how many bytes does a record take?
+//! look-up cost; how many bytes does a record take, and how many while all are replaced again and
+//! again?
 //!
 //! ```text
 //! cargo bench --bench store
@@ -85,14 +86,16 @@ fn ingest(store: &Store, batches: Vec<Vec<Operation>>) -> Duration {
 }
 
 /// Many writers of single records share syncs: prints what a group takes, beside an append and an
-/// fdatasync of as many bytes, in turn so that both meet the same disk.
+/// fdatasync of as many bytes by one thread. Both take turns, and the medians of their turns are
+/// compared, so that what else the disk has to do meets both.
 fn print_group_commit(store: &Store, dir: &Path) {
     const WRITERS: u64 = 32;
-    const RECORDS: u64 = 100;
+    const RECORDS: u64 = 50;
+    const TURNS: u64 = 21;
     let path = dir.join("beside");
     let beside = std::fs::File::create(&path).unwrap();
-    let (mut groups, mut group_time, mut sync_time) = (0, Duration::ZERO, Duration::ZERO);
-    for turn in 0..5 {
+    let (mut groups, mut group_times, mut sync_times) = (0, Vec::new(), Vec::new());
+    for turn in 0..TURNS {
         let rounds = AtomicU64::new(0);
         let before = store.stats().segment_bytes;
         let write = |writer: u64| {
@@ -112,28 +115,64 @@ fn print_group_commit(store: &Store, dir: &Path) {
         std::thread::scope(|scope| {
             (0..WRITERS).for_each(|writer| drop(scope.spawn(move || write(writer))));
         });
-        group_time += start.elapsed();
+        let took = start.elapsed();
         let rounds = rounds.into_inner();
         groups += rounds;
+        group_times.push(took / rounds as u32);
         let bytes = vec![7; ((store.stats().segment_bytes - before) / rounds) as usize];
         let start = Instant::now();
         for _ in 0..rounds {
             (&beside).write_all(&bytes).unwrap();
             beside.sync_data().unwrap();
         }
-        sync_time += start.elapsed();
+        sync_times.push(start.elapsed() / rounds as u32);
     }
-    let records = 5 * WRITERS * RECORDS;
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64()
+    };
+    let (group, sync) = (median(group_times), median(sync_times));
+    let per_group = (TURNS * WRITERS * RECORDS) as f64 / groups as f64;
     println!(
-        "{WRITERS} writers of single records: {:.0} records a second, {:.1} a group; a group takes \
-         {:.2} times an append and fdatasync of as many bytes",
-        records as f64 / group_time.as_secs_f64(),
-        records as f64 / groups as f64,
-        group_time.as_secs_f64() / sync_time.as_secs_f64()
+        "{WRITERS} writers of single records: {:.0} records a second, {per_group:.1} a group; a group \
+         takes {:.0} us, {:.2} times an append and fdatasync of as many bytes",
+        per_group / group,
+        group * 1e6,
+        group / sync
     );
 }
 
+/// Replaces all records again and again: prints what all takes on disk, beside what is live of it.
+fn print_space(dir: &Path) {
+    const RECORDS: u64 = 500_000;
+    let (store, table) = create(dir).unwrap();
+    let print = |when: &str| {
+        let (stats, table) = (store.stats(), table.bytes().unwrap());
+        let live = stats.live_bytes + stats.table_bytes;
+        let ratio = (stats.segment_bytes + table) as f64 / live as f64;
+        let [segments, live_segments, table, blocks] =
+            [stats.segment_bytes, stats.live_bytes, table, stats.table_bytes].map(|b| b >> 20);
+        println!(
+            "{when}: {ratio:.2} times the live bytes; {segments} MiB of segments ({live_segments} \
+             live), {table} of the table ({blocks} in blocks)"
+        );
+    };
+    for round in 0..=10 {
+        ingest(&store, batches(RECORDS, 100));
+        print(&format!("500,000 records with 100 bytes, replaced {round} times"));
+    }
+    store.checkpoint().unwrap();
+    print("after a checkpoint");
+    store.compact(|| Ok(())).unwrap();
+    print("after a compaction on demand");
+    drop(store);
+    Store::remove(&dir.join("c"), &table).unwrap();
+    println!("after it was deleted: {} KiB of the table", table.bytes().unwrap() >> 10);
+}
+
 fn bench(c: &mut Criterion) {
+    print_space(tempfile::tempdir().unwrap().path());
+
     let mut group = c.benchmark_group("store");
     group.sample_size(10).warm_up_time(Duration::from_millis(1));
 

@@ -1,4 +1,4 @@
-//! `nearbit compact`: gives back the room of records that are gone.
+//! `nearbit compact`: gives back the room of records that are gone, in segments and in the table.
 
 use nearbit::store::FORMAT_VERSION;
 use serde_json::json;
@@ -41,6 +41,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         ("bytes_after", json!(done.bytes_after)),
         ("segments_before", json!(done.segments_before)),
         ("segments_after", json!(done.segments_after)),
+        ("table_bytes_before", json!(done.table_bytes_before)),
+        ("table_bytes_after", json!(done.table_bytes_after)),
         ("left_alone", json!(done.left_alone.len())),
     ]))?;
     Ok(if done.left_alone.is_empty() { Exit::Done } else { Exit::Damaged })

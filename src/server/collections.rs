@@ -120,6 +120,8 @@ impl CollectionService for Api {
                 segments_before: done.segments_before as u32,
                 segments_after: done.segments_after as u32,
                 left_alone: done.left_alone.len() as u32,
+                table_bytes_before: done.table_bytes_before,
+                table_bytes_after: done.table_bytes_after,
             })
         })
         .await

@@ -2,33 +2,31 @@
 //! and into what is not there yet, so that a new record costs no block of the table.
 //!
 //! A hash sets four bits of one word, so a question is one touch of memory. Bits are never taken
-//! back: an id that was deleted costs a look in vain. With 16 to 32 bits a hash about one new id
-//! of 200 to 2,000 does. That is two to four bytes of memory a record.
+//! back: an id that was deleted costs a look in vain. With 12 bits a hash, one and a half bytes of memory
+//! a record, one new id of 100 does.
 //!
 //! Felix Putze, Peter Sanders, Johannes Singler, "Cache-, Hash- and Space-Efficient Bloom
 //! Filters", 2007.
 
 /// Bits for each hash that there is room for.
-const BITS: usize = 16;
+const BITS: usize = 12;
 
 /// Hashes, of which it forgets none, and takes others for one of them now and then.
 #[derive(Debug)]
 pub(super) struct Bloom {
-    /// A power of two of them.
     words: Vec<u64>,
     held: usize,
 }
 
 impl Bloom {
-    /// Room for so many hashes, and for twice as many at most.
+    /// Room for so many hashes.
     pub(super) fn with_room(hashes: usize) -> Self {
-        let words = (hashes.max(1 << 10) * BITS / 64).next_power_of_two();
-        Self { words: vec![0; words], held: 0 }
+        Self { words: vec![0; (hashes.max(1 << 10) * BITS).div_ceil(64)], held: 0 }
     }
 
-    /// The filter that has these words; `None` where they are not a power of two.
+    /// The filter that has these words; `None` where there are none.
     pub(super) fn from_words(words: Vec<u64>, held: usize) -> Option<Self> {
-        words.len().is_power_of_two().then_some(Self { words, held })
+        (!words.is_empty()).then_some(Self { words, held })
     }
 
     /// The words.
@@ -59,8 +57,10 @@ impl Bloom {
         self.words[self.word(hash)] & bits == bits
     }
 
+    /// Any number of words is used evenly: the upper half of the hash, as a fraction, of them (Daniel
+    /// Lemire, "Fast Random Integer Generation in an Interval", 2019).
     fn word(&self, hash: u64) -> usize {
-        (hash >> 32) as usize & (self.words.len() - 1)
+        (((hash >> 32) * self.words.len() as u64) >> 32) as usize
     }
 }
 
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!((bloom.room(), bloom.held()), (0, hashes.len()));
         assert!(hashes.iter().all(|hash| bloom.may_hold(*hash)));
         let wrong = (0..100_000).filter(|_| bloom.may_hold(rng.random())).count();
-        assert!(wrong < 1_000, "{wrong} of 100,000");
+        assert!(wrong < 1_500, "{wrong} of 100,000");
     }
 }

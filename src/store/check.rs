@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use super::block::Run;
 use super::files::{File, Files};
@@ -170,35 +171,33 @@ pub(super) fn holds_groups(files: &Files, path: &Path) -> Result<bool> {
 }
 
 impl Store {
-    /// Checks what is durable while the collection is used. Writers go on; a checkpoint waits. Gives
-    /// the number and the code of each live record that has one to `each` whose bytes are
-    /// intact.
+    /// Checks the collection while it is used. Writers go on; compaction waits, and checkpoints do
+    /// while the last segment and the table are read. Gives the number and the code of each live
+    /// record that has one to `each` whose bytes are intact.
     ///
     /// # Errors
     /// Whatever the operating system refuses; damage is no error but a [`Finding`].
     pub fn check(&self, mut each: impl FnMut(u64, &[u8])) -> Result<Checked> {
         let shared = &*self.shared;
-        // The table does not change meanwhile, and reaches no further than what is read here.
-        let still = lock_mutex(&shared.checkpointing);
+        // Sealed segments stay what they are.
+        let stay = lock_mutex(&shared.compacting);
         let mut checked = Checked::default();
         if let Err(error) = Manifest::read(&shared.files, &shared.dir) {
             checked.find(error)?;
         }
-        let segments = shared.state().segments.files();
         let mut found = Found::new(shared.hasher, shared.width);
-        for segment in &segments {
-            // Compaction may have taken out all records before it.
-            found.next = segment.header.first;
-            let read =
-                found.read(&segment.file, &segment.header, segment.crc, &segment.known, None);
-            if let Err(error) = read {
-                checked.findings.extend(damage_in(&shared.files, segment, error)?);
-            }
-        }
+        let mut sealed = shared.state().segments.files();
+        sealed.pop();
+        found.read_open(&shared.files, &sealed, &mut checked)?;
+        // The table does not change from here on, and reaches no further than what is read.
+        let still = self.durable_and_still();
+        let rest = shared.state().segments.files().split_off(sealed.len());
+        found.read_open(&shared.files, &rest, &mut checked)?;
         found.finish(&mut checked);
         if checked.findings.is_empty() && !shared.trees.given_up() {
             found.compare(&shared.trees, shared.table.dir(), &mut checked);
         }
+        drop((still, stay));
         for i in 0..found.codes.len() {
             let (code, number) = found.codes.entry(i).split_at(found.codes.key_bytes());
             let number = number_of(number);
@@ -206,10 +205,19 @@ impl Store {
                 each(number, code);
             }
         }
-        drop(still);
         // Whoever writes now tells the index before it lets go.
         drop(lock_mutex(&shared.writer));
         Ok(checked)
+    }
+
+    /// Holds checkpoints back, with all that the table may hold durable, but where writes are refused.
+    fn durable_and_still(&self) -> MutexGuard<'_, ()> {
+        let _writer = lock_mutex(&self.shared.writer);
+        if self.shared.check_poison().is_ok() {
+            // Where it fails writes are refused from then on.
+            let _ = self.shared.sync_open();
+        }
+        lock_mutex(&self.shared.checkpointing)
     }
 
     /// Whether the record with this number is neither replaced nor deleted.
@@ -276,6 +284,24 @@ impl Found {
         })?;
         self.bytes += read.length;
         Ok(read)
+    }
+
+    /// Reads segments of a collection that is open, as far as they are durable.
+    fn read_open(
+        &mut self,
+        files: &Files,
+        segments: &[SegmentFile],
+        checked: &mut Checked,
+    ) -> Result<()> {
+        for segment in segments {
+            // Compaction may have taken out all records before it.
+            self.next = segment.header.first;
+            let SegmentFile { file, header, crc, known, .. } = segment;
+            if let Err(error) = self.read(file, header, *crc, known, None) {
+                checked.findings.extend(damage_in(files, segment, error)?);
+            }
+        }
+        Ok(())
     }
 
     /// Reads segment `i` of a collection that is not open; its first put should be `first`.

@@ -32,13 +32,15 @@ impl Store {
         self.checkpointer.join();
         self.shared.run_checkpoint()?;
         let broken = self.shared.state().broken.clone();
-        let Some(reason) = broken else { return Ok(()) };
-        self.rebuild_table(&mut lock_mutex(&self.shared.writer), &reason)?;
-        self.shared.run_checkpoint()?;
-        match self.shared.state().broken.clone() {
-            None => Ok(()),
-            Some(reason) => Err(self.shared.table.error(Broken(reason))),
+        if let Some(reason) = broken {
+            self.rebuild_table(&mut lock_mutex(&self.shared.writer), &reason)?;
+            self.shared.run_checkpoint()?;
+            if let Some(reason) = self.shared.state().broken.clone() {
+                return Err(self.shared.table.error(Broken(reason)));
+            }
         }
+        self.shared.table.renew_if_due(|| Ok(()));
+        Ok(())
     }
 
     /// Puts all that there is into the table, so that closing tells it nothing more: what another
@@ -85,6 +87,7 @@ impl Store {
                 if let Err(error) = shared.run_checkpoint() {
                     tracing::warn!(%error, "a checkpoint failed; it will be tried again");
                 }
+                shared.table.renew_if_due(|| shared.check_stop());
             }
         });
     }
@@ -120,9 +123,11 @@ impl Store {
         );
         let files = shared.state().segments.files();
         let contents = contents::read_again(&files, shared.hasher, shared.width)?;
+        // Before the state is taken, for it may take its time.
+        let change = shared.table.change();
         // Nobody may look between the moment when the table is empty and that when memory is full.
         let mut state = shared.state_mut();
-        if let Err(Broken(reason)) = shared.trees.clear() {
+        if let Err(Broken(reason)) = change.and_then(|change| shared.trees.clear(&change)) {
             tracing::error!(reason, "sled does not work; until reopened all is kept in memory");
             shared.trees.given_up.store(true, Ordering::Release);
         }
@@ -190,9 +195,7 @@ impl Shared {
             let state = self.state();
             run.retain(|number| state.segments.is_live(number));
         };
-        let ids = self.trees.ids.merge(&recent.id_run(), reach, sweep, prune);
-        let merged =
-            ids.and_then(|()| self.trees.codes.merge(&recent.code_run(), reach, sweep, prune));
+        let merged = self.trees.merge(&recent, reach, sweep, prune);
         let merged = merged.and_then(|()| self.widen_known_ids(&recent));
         {
             let mut state = self.state_mut();

@@ -1,9 +1,9 @@
 //! Commits: one atomic group on disk for all writers that wait, one sync for all of them.
 //!
 //! A writer prepares its records and queues. Whoever finds nobody leading leads: takes what waits,
-//! looks the ids up, writes one group, syncs it, makes it visible, publishes it, and wakes the
-//! others. Meanwhile the next round gathers. So under load a sync serves many writers, and a writer
-//! alone waits for nobody.
+//! looks the ids up, writes one group, syncs it, makes it visible, publishes it, wakes who leads next,
+//! and then the others. Meanwhile the next round gathers. So under load a sync serves many writers, the
+//! disk waits for one thread to wake and not for all of them, and a writer alone waits for nobody.
 //!
 //! Memory: a writer that waits holds its own group, ready to be written, instead of the operations
 //! that it came with, at most [`Limits::group_bytes`](super::Limits); beside those there is one
@@ -11,10 +11,11 @@
 //! until a checkpoint took it over; writers wait for one that lags behind (`checkpoint`). So who
 //! bounds the writers bounds the memory; the server does it by `max_write_bytes`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Thread};
 
 use super::durability::Durability;
 use super::format::{GROUP_HEADER_BYTES, Kind, write_put};
@@ -28,13 +29,44 @@ use crate::error::{Error, Result};
 /// More than a record takes beside its body.
 const RECORD_OVERHEAD: usize = 32;
 
-/// Writers that wait, and results that wait for their writer.
+/// Writers that wait.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    next_ticket: u64,
-    waiting: VecDeque<(u64, Batch)>,
+    waiting: VecDeque<(Arc<Waiter>, Batch)>,
+    /// Whether somebody leads, or was told to. Nobody waits where not.
     leading: bool,
-    done: HashMap<u64, Result<Vec<Outcome>>>,
+}
+
+/// A writer that waits, each in a place of its own: no other is woken with it.
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    turn: Mutex<Option<Turn>>,
+}
+
+/// What a writer waits for.
+#[derive(Debug)]
+enum Turn {
+    /// It is to lead.
+    Lead,
+    /// It was served.
+    Done(Result<Vec<Outcome>>),
+}
+
+impl Waiter {
+    fn tell(&self, turn: Turn) {
+        *lock_mutex(&self.turn) = Some(turn);
+        self.thread.unpark();
+    }
+
+    fn wait(&self) -> Turn {
+        loop {
+            if let Some(turn) = lock_mutex(&self.turn).take() {
+                return turn;
+            }
+            thread::park();
+        }
+    }
 }
 
 /// The operations of one caller, ready to be written.
@@ -123,25 +155,24 @@ impl Store {
             return Ok(Vec::new());
         }
         let batch = self.prepare(operations, durability)?;
-        let mut queue = lock_mutex(&self.queue);
-        let ticket = queue.next_ticket;
-        queue.next_ticket += 1;
-        queue.waiting.push_back((ticket, batch));
+        let waiter = Arc::new(Waiter { thread: thread::current(), turn: Mutex::default() });
+        {
+            let mut queue = lock_mutex(&self.queue);
+            queue.waiting.push_back((Arc::clone(&waiter), batch));
+            if !queue.leading {
+                queue.lead_next();
+            }
+        }
         loop {
-            if let Some(result) = queue.done.remove(&ticket) {
-                return result;
+            match waiter.wait() {
+                Turn::Done(result) => return result,
+                Turn::Lead => {
+                    let group_bytes = self.shared.limits.group_bytes;
+                    let (waiters, batches) = lock_mutex(&self.queue).take_round(group_bytes);
+                    let mut round = Round { store: self, waiters, result: None };
+                    round.result = Some(self.lead(&batches, &publish));
+                }
             }
-            if queue.leading {
-                queue = self.turn.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            queue.leading = true;
-            let (tickets, batches) = queue.take_round(self.shared.limits.group_bytes);
-            drop(queue);
-            let mut round = Round { store: self, tickets, result: None };
-            round.result = Some(self.lead(&batches, &publish));
-            drop(round);
-            queue = lock_mutex(&self.queue);
         }
     }
 
@@ -300,9 +331,9 @@ impl Store {
 
 impl Queue {
     /// Takes the batches that fit one group, the first in any case.
-    fn take_round(&mut self, group_bytes: usize) -> (Vec<u64>, Vec<Batch>) {
+    fn take_round(&mut self, group_bytes: usize) -> (Vec<Arc<Waiter>>, Vec<Batch>) {
         let mut bytes = GROUP_HEADER_BYTES;
-        let fits = |(_, batch): &&(u64, Batch)| {
+        let fits = |(_, batch): &&(Arc<Waiter>, Batch)| {
             bytes += batch.bytes();
             bytes <= group_bytes
         };
@@ -315,12 +346,19 @@ impl Queue {
     pub(super) fn held_bytes(&self) -> usize {
         self.waiting.iter().map(|(_, batch)| batch.bytes()).sum()
     }
+
+    /// Has the one that waits longest lead, if there is one.
+    fn lead_next(&mut self) {
+        let next = self.waiting.front();
+        next.inspect(|(next, _)| next.tell(Turn::Lead));
+        self.leading = next.is_some();
+    }
 }
 
 /// A round that somebody leads; when it is over, in whatever way, the others are told.
 struct Round<'a> {
     store: &'a Store,
-    tickets: Vec<u64>,
+    waiters: Vec<Arc<Waiter>>,
     /// None while it goes on, and after a panic.
     result: Option<Result<Vec<Vec<Outcome>>>>,
 }
@@ -331,18 +369,14 @@ impl Drop for Round<'_> {
             self.store.shared.poison("a thread panicked while it committed");
             self.store.shared.check_poison().map(|()| Vec::new())
         });
-        let mut queue = lock_mutex(&self.store.queue);
-        queue.leading = false;
+        lock_mutex(&self.store.queue).lead_next();
+        let waiters = self.waiters.drain(..);
         match result {
             Ok(outcomes) => {
-                let outcomes = outcomes.into_iter().map(Ok);
-                queue.done.extend(self.tickets.iter().copied().zip(outcomes));
+                waiters.zip(outcomes).for_each(|(w, done)| w.tell(Turn::Done(Ok(done))))
             }
-            Err(error) => {
-                queue.done.extend(self.tickets.iter().map(|ticket| (*ticket, Err(repeat(&error)))));
-            }
+            Err(error) => waiters.for_each(|w| w.tell(Turn::Done(Err(repeat(&error))))),
         }
-        self.store.turn.notify_all();
     }
 }
 

@@ -33,6 +33,7 @@
 //! in its turn. The open segment is sealed once its dead take half of that. So the files have about
 //! 1.45 times the bytes of the live records, or [`Limits::spare_bytes`](super::Limits) more than them
 //! where they are few. Neighbours that together are small become one, so that there are few files.
+//! The table has a bound of its own, see `table/renew.rs`.
 
 use std::ops::Range;
 use std::path::Path;
@@ -66,6 +67,10 @@ pub struct Compaction {
     pub segments_before: u64,
     /// And after.
     pub segments_after: u64,
+    /// Bytes of the table, of all collections, before.
+    pub table_bytes_before: u64,
+    /// And after.
+    pub table_bytes_after: u64,
     /// Segments that are damaged and were left alone.
     pub left_alone: Vec<LeftAlone>,
 }
@@ -78,8 +83,8 @@ pub(super) struct Rewritten {
 }
 
 impl Store {
-    /// Gives back the room of dead records, as far as that is worth the work. Reads and writes go
-    /// on. `go_on` is asked now and then; the error that it returns ends the work.
+    /// Gives back the room of dead records, and that of the table which holds nothing any more, as
+    /// far as that is worth the work. Reads and writes go on. `go_on` is asked now and then; the error that it returns ends the work.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a collection of format version 1, [`Error::Io`] where the operating
@@ -105,8 +110,17 @@ impl Store {
             at += usize::from(done.is_some_and(|done| done.bytes_after > 0));
         }
         let (segments_after, bytes_after) = shared.extent();
-        let left_alone = shared.state().segments.left_alone();
-        Ok(Compaction { bytes_before, bytes_after, segments_before, segments_after, left_alone })
+        let table_bytes_before = shared.table.bytes()?;
+        shared.table.renew_on_demand(go_on)?;
+        Ok(Compaction {
+            bytes_before,
+            bytes_after,
+            segments_before,
+            segments_after,
+            table_bytes_before,
+            table_bytes_after: shared.table.bytes()?,
+            left_alone: shared.state().segments.left_alone(),
+        })
     }
 
     /// Starts a compaction in a thread of its own, where one is due and none runs.
@@ -139,7 +153,7 @@ impl Shared {
     }
 
     /// An error where the work is to end.
-    fn check_stop(&self) -> Result<()> {
+    pub(super) fn check_stop(&self) -> Result<()> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Error::Interrupted);
         }

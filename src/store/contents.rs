@@ -10,7 +10,8 @@ use super::manifest::{Known, Manifest};
 use super::recent::Recent;
 use super::row::Row;
 use super::segment::{Segment, SegmentFile, Segments};
-use super::{Live, code_words, replay};
+use super::trees::Sum;
+use super::{Live, MAX_KEY_BYTES, code_key, code_words, replay};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -20,19 +21,18 @@ pub(super) struct Contents {
     numbers: Vec<Row>,
     /// The hashes of their ids, in the same order.
     hashes: Vec<u64>,
-    /// Records that were replaced or deleted.
-    killed: Vec<u64>,
     pub(super) codes: Live,
+    hasher: IdHasher,
     words: Vec<u64>,
 }
 
 impl Contents {
-    pub(super) fn new(width: Width) -> Self {
+    pub(super) fn new(hasher: IdHasher, width: Width) -> Self {
         Self {
             numbers: Vec::new(),
             hashes: Vec::new(),
-            killed: Vec::new(),
             codes: Live::new(width),
+            hasher,
             words: Vec::new(),
         }
     }
@@ -42,15 +42,14 @@ impl Contents {
         self.numbers.push(Row::new(header.first));
     }
 
-    /// Adds a record, or what a delete says.
-    fn add(&mut self, hasher: IdHasher, record: &RecordView) -> Parsed<()> {
-        self.killed.extend(record.killed);
+    /// Adds a record.
+    fn add(&mut self, record: &RecordView) -> Parsed<()> {
         if record.kind == Kind::Put {
             let row = self.numbers.last_mut().ok_or("no segment was begun")?;
             if !row.push(record.number) {
                 return Err(too_far(record));
             }
-            self.hashes.push(hasher.hash(record.id.as_bytes()));
+            self.hashes.push(self.hasher.hash(record.id.as_bytes()));
             if let Some(code) = record.code {
                 code_words(code, &mut self.words);
                 self.codes.push(record.number, &self.words).map_err(|error| error.to_string())?;
@@ -83,6 +82,20 @@ impl Contents {
         let ids = self.numbers.iter().flat_map(Row::iter).zip(self.hashes.iter().copied());
         let ids = ids.filter(move |(number, _)| *number >= from);
         ids.filter(|(number, _)| segments.is_live(*number))
+    }
+
+    /// What the trees should hold of live records, each below its reach.
+    pub(super) fn sums(&self, segments: &Segments, [ids, codes]: [u64; 2]) -> [Sum; 2] {
+        let below = self.ids(segments, 0).take_while(|(number, _)| *number < ids);
+        let id_sum =
+            below.fold(Sum::default(), |sum, (number, hash)| sum.add(&hash.to_be_bytes(), number));
+        let width = self.codes.codes.width();
+        let rows = self.codes.numbers.iter().zip(self.codes.codes.rows());
+        let rows = rows.take_while(|(number, _)| **number < codes);
+        let code_sum = rows.fold(Sum::default(), |sum, (number, words)| {
+            sum.add(code_key(words, width, &mut [0; MAX_KEY_BYTES]), *number)
+        });
+        [id_sum, code_sum]
     }
 
     /// The live records from `from` on, for memory.
@@ -124,15 +137,16 @@ pub(super) fn load(
     Ok(end)
 }
 
-/// Replays all segments, and cuts a torn tail from the last.
+/// Replays all segments, and cuts a torn tail from the last. What they hold goes into `contents`, if
+/// anybody wants it.
 pub(super) fn read_segments(
     files: &Files,
     dir: &Path,
     manifest: &Manifest,
-    hasher: IdHasher,
-    contents: &mut Contents,
+    mut contents: Option<&mut Contents>,
 ) -> Result<Segments> {
     let mut segments: Option<Segments> = None;
+    let mut killed = Vec::new();
     for (i, known) in manifest.segments.iter().enumerate() {
         let last = i + 1 == manifest.segments.len();
         let mut segment = replay::open(files, dir, known)?;
@@ -156,8 +170,13 @@ pub(super) fn read_segments(
             let message = format!("expected {} bytes, got {len}", known.length);
             return Err(Error::damaged(file.path(), None, message));
         }
-        contents.begin(&segment.header);
-        let end = load(&mut segment, known, len, |record| contents.add(hasher, record))?;
+        if let Some(contents) = &mut contents {
+            contents.begin(&segment.header);
+        }
+        let end = load(&mut segment, known, len, |record| {
+            killed.extend(record.killed);
+            contents.as_mut().map_or(Ok(()), |contents| contents.add(record))
+        })?;
         if end.torn > 0 {
             tracing::warn!(
                 file = %file.path().display(), at = end.length, bytes = end.torn,
@@ -179,8 +198,8 @@ pub(super) fn read_segments(
     }
     let mut segments = segments
         .ok_or_else(|| Error::damaged(Manifest::path(dir), None, "expected a segment, got none"))?;
-    contents.killed.drain(..).for_each(|number| segments.kill(number));
-    contents.leave_live(&segments);
+    killed.into_iter().for_each(|number| segments.kill(number));
+    contents.into_iter().for_each(|contents| contents.leave_live(&segments));
     Ok(segments)
 }
 
@@ -190,11 +209,11 @@ pub(super) fn read_again(
     hasher: IdHasher,
     width: Width,
 ) -> Result<Contents> {
-    let mut contents = Contents::new(width);
+    let mut contents = Contents::new(hasher, width);
     for SegmentFile { file, header, crc, known, length } in files {
         contents.begin(header);
         let end = replay::replay(file, header, *crc, known, *length, |_, _, record| {
-            contents.add(hasher, record)
+            contents.add(record)
         })?;
         if end.torn > 0 {
             let message = format!("expected groups up to byte {length}");

@@ -10,7 +10,8 @@
 //!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - That an id is new is nearly always known from memory (`bloom`).
-//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`).
+//! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`), and
+//!   an open after anything else keeps little of what it reads (`fill`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged is found before it is asked for (`scrub`), and can still be looked at, as far as
@@ -20,7 +21,7 @@
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
 //! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads one of them
-//!   meanwhile goes on (`hold`).
+//!   meanwhile goes on (`hold`). So is the table where sled holds on to room (`table/renew.rs`).
 //!
 //! ```text
 //! table/                               sled, one for all collections; may be thrown away
@@ -33,7 +34,7 @@
 //! again after a crash.
 //!
 //! Locks, in the order in which they are taken: the compaction, the writer, the checkpoint, the
-//! MANIFEST, the state. The state is held for look-ups in memory and in the table, never for a read or a write of
+//! MANIFEST, a change of the table, the state. The state is held for look-ups in memory and in the table, never for a read or a write of
 //! a segment.
 
 mod background;
@@ -47,6 +48,7 @@ mod compact;
 mod contents;
 mod durability;
 mod files;
+mod fill;
 mod finding;
 mod format;
 mod hash;
@@ -79,7 +81,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 pub use check::{Checked, check, settings_in};
@@ -297,8 +299,6 @@ impl Default for Limits {
 pub struct Store {
     shared: Arc<Shared>,
     queue: Mutex<commit::Queue>,
-    /// Told when a round of the queue is over.
-    turn: Condvar,
     checkpointer: background::Background,
     compactor: background::Background,
 }

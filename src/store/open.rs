@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::Background;
 use super::bloom::Bloom;
 use super::contents::{Contents, read_segments};
 use super::durability::Syncer;
 use super::files::{Files, is_only_full};
+use super::fill::{Filled, fill};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::hold::Retired;
@@ -118,7 +119,7 @@ impl Store {
     ) -> Result<Self> {
         let opened = match Opened::as_closed(files, dir, table)? {
             Some(opened) => opened,
-            None => Opened::read_all(files, dir, table, limits)?.0,
+            None => Opened::read_again_and_again(files, dir, table, limits)?,
         };
         Ok(Opened { lean: true, ..opened }.store(files, dir, table, limits))
     }
@@ -155,6 +156,7 @@ impl Store {
             // Blocks of a name that is never used again: they take room and harm nobody.
             tracing::warn!(collection = %dir.display(), reason, "its part of the table stays");
         }
+        table.renew_if_due(|| Ok(()));
         Ok(())
     }
 }
@@ -187,48 +189,47 @@ impl Opened {
 
     /// Reads all segments, and compares the table with them.
     fn read_all(files: &Files, dir: &Path, table: &Table, limits: Limits) -> Result<(Self, Live)> {
-        let mut manifest = Manifest::read(files, dir)?;
-        // Whoever wrote it may have been killed before its name was durable.
-        files.sync_dir(dir)?;
-        let strangers = strangers(files, dir, &manifest)?;
+        let (manifest, strangers) = named(files, dir)?;
         let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
-        let mut contents = Contents::new(manifest.width);
-        let segments = read_segments(files, dir, &manifest, hasher, &mut contents)?;
+        let mut contents = Contents::new(hasher, manifest.width);
+        let segments = read_segments(files, dir, &manifest, Some(&mut contents))?;
         // Not before all that MANIFEST names was found to be there.
         clear_away(files, &strangers)?;
 
         let trees = Trees::open(table, manifest.collection, manifest.width);
         let trees = trees.map_err(|broken| table.error(broken))?;
-        let reach = trees.check(&contents, &segments).or_else(|Broken(reason)| {
-            tracing::warn!(
-                collection = %dir.display(), reason,
-                "the table does not agree with the segments; it is filled again from them"
-            );
-            trees.clear().map(|()| 0)
-        });
-        let reach = reach.map_err(|broken| table.error(broken))?;
+        let checked = trees
+            .reaches()
+            .and_then(|reaches| trees.check(reaches, contents.sums(&segments, reaches), &segments));
+        let reach = trees.or_cleared(checked, table, dir).map_err(|broken| table.error(broken))?;
 
         let recent = contents.recent(&segments, reach);
         let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
         contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
-        let open = segments.open().known;
-        if let Some(last) = manifest.segments.last_mut()
-            && *last != open
-        {
-            let before = std::mem::replace(last, open);
-            match manifest.write(files, dir) {
-                // Where there is no room it can be read all the same: the old MANIFEST stands.
-                Err(error) if is_only_full(&error) => {
-                    tracing::warn!(%error, "opened as it is; writes will be refused");
-                    manifest.segments.pop();
-                    manifest.segments.push(before);
-                }
-                written => written?,
-            }
-        }
+        let manifest = with_length(files, dir, manifest, &segments)?;
         let state = State::new(segments, recent, known_ids, reach);
         let opened = Self { manifest, trees, state, lean: false, opened_as: None };
         Ok((opened, contents.codes))
+    }
+
+    /// The same for who needs no codes in memory: with time instead of memory.
+    fn read_again_and_again(
+        files: &Files,
+        dir: &Path,
+        table: &Table,
+        limits: Limits,
+    ) -> Result<Self> {
+        let (manifest, strangers) = named(files, dir)?;
+        let segments = read_segments(files, dir, &manifest, None)?;
+        clear_away(files, &strangers)?;
+        let trees = Trees::open(table, manifest.collection, manifest.width);
+        let trees = trees.map_err(|broken| table.error(broken))?;
+        let hasher = IdHasher::new(manifest.collection, limits.hash_mask);
+        let Filled { recent, known_ids, reach } =
+            fill(dir, table, &trees, &segments, hasher, manifest.width, limits)?;
+        let manifest = with_length(files, dir, manifest, &segments)?;
+        let state = State::new(segments, recent, known_ids, reach);
+        Ok(Self { manifest, trees, state, lean: true, opened_as: None })
     }
 
     fn store(self, files: &Files, dir: &Path, table: &Table, limits: Limits) -> Store {
@@ -258,7 +259,6 @@ impl Opened {
         let store = Store {
             shared: Arc::new(shared),
             queue: Mutex::new(commit::Queue::default()),
-            turn: Condvar::new(),
             checkpointer: Background::new("checkpoint"),
             compactor: Background::new("compaction"),
         };
@@ -281,6 +281,40 @@ impl State {
             broken: None,
         }
     }
+}
+
+/// What MANIFEST says, and the segments that it does not name.
+fn named(files: &Files, dir: &Path) -> Result<(Manifest, Vec<PathBuf>)> {
+    let manifest = Manifest::read(files, dir)?;
+    // Whoever wrote it may have been killed before its name was durable.
+    files.sync_dir(dir)?;
+    let strangers = strangers(files, dir, &manifest)?;
+    Ok((manifest, strangers))
+}
+
+/// Notes in MANIFEST how much of the open segment was found to be durable.
+fn with_length(
+    files: &Files,
+    dir: &Path,
+    mut manifest: Manifest,
+    segments: &Segments,
+) -> Result<Manifest> {
+    let open = segments.open().known;
+    if let Some(last) = manifest.segments.last_mut()
+        && *last != open
+    {
+        let before = std::mem::replace(last, open);
+        match manifest.write(files, dir) {
+            // Where there is no room it can be read all the same: the old MANIFEST stands.
+            Err(error) if is_only_full(&error) => {
+                tracing::warn!(%error, "opened as it is; writes will be refused");
+                manifest.segments.pop();
+                manifest.segments.push(before);
+            }
+            written => written?,
+        }
+    }
+    Ok(manifest)
 }
 
 /// Removes what [`strangers`] found.

@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files::Files;
+use super::format::check_format;
 use crate::error::{Error, Result};
 
 const MAKING: &str = "pending.new";
@@ -117,11 +118,18 @@ impl Replacement {
 /// one to finish. Nobody else may have the data directory open.
 ///
 /// # Errors
+/// [`Error::Invalid`] where a newer program wrote the directory, or what is to come into it;
 /// [`Error::Damaged`] where its plan cannot be read; whatever the operating system refuses.
 pub fn finish_replacement(dir: &Path) -> Result<bool> {
     let files = Files::disk();
-    files.remove_dir(&dir.join(MAKING))?;
     let decided = dir.join(DECIDED);
+    for place in [dir, &decided.join("new")] {
+        // What is damaged or missing may be what is to be replaced.
+        if let Err(newer @ Error::Invalid { .. }) = check_format(place) {
+            return Err(newer);
+        }
+    }
+    files.remove_dir(&dir.join(MAKING))?;
     if !files.exists(&decided)? {
         return Ok(false);
     }
@@ -251,6 +259,31 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn nothing_is_moved_where_a_newer_version_wrote() {
+        for newer in ["FORMAT", "pending/new/FORMAT"] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            write(&root.join("a"), "old");
+            write(&root.join("pending.new/x"), "half");
+            write(&root.join("pending/new/a"), "new");
+            let plan = Plan { comes: vec!["a".to_owned()], ..Plan::default() };
+            write(&root.join("pending/PLAN"), &serde_json::to_string(&plan).unwrap());
+            super::super::create_format(root).unwrap();
+            let mut bytes = fs::read(root.join("FORMAT")).unwrap();
+            bytes[8] = 99;
+            let crc = crc32c::crc32c(&bytes[..12]);
+            bytes[12..].copy_from_slice(&crc.to_le_bytes());
+            fs::write(root.join(newer), bytes).unwrap();
+            let refused = finish_replacement(root).unwrap_err().to_string();
+            assert!(refused.contains("it has format version 99"), "{refused}");
+            assert_eq!(
+                (read(&root.join("a")).as_str(), read(&root.join("pending.new/x")).as_str()),
+                ("old", "half")
+            );
+        }
     }
 
     #[test]

@@ -3,12 +3,18 @@
 //! It holds nothing that the segments do not hold, so it may be thrown away at any time. sled
 //! 0.34.7 loses what it was told at a power cut and can panic over one flipped bit; so nothing that
 //! it says is believed without a check, and no panic of it gets out of here. Each collection has
-//! two trees in it, see `tree.rs`.
+//! two trees in it, see `tree.rs`. Its files only grow, until they are written anew, see
+//! `table/renew.rs`.
+
+mod renew;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::files::{Files, wait_until_free};
 use super::lock_mutex;
@@ -41,13 +47,44 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, 
 
 /// The table of a data directory. A clone is another handle on the same table.
 #[derive(Clone, Debug)]
-pub struct Table {
-    db: sled::Db,
-    dir: Arc<PathBuf>,
+pub struct Table(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
     rebuilt: bool,
+    db: ArcSwap<sled::Db>,
+    /// The trees in use, by name.
+    trees: Mutex<Vec<(String, Weak<Handle>)>>,
+    /// Held to read by whoever tells sled something, and to write while all is copied.
+    changes: RwLock<()>,
     /// Files that are true as long as sled is told nothing.
-    notes: Arc<Mutex<Vec<(Files, PathBuf)>>>,
+    notes: Mutex<Vec<(Files, PathBuf)>>,
+    /// The bytes that it had after it was written anew, or after that was tried.
+    tried_at: AtomicU64,
+    /// Those of them that no tree in use accounted for then.
+    others: AtomicU64,
 }
+
+/// A tree of the table, wherever that stands now.
+#[derive(Debug)]
+pub(super) struct Handle {
+    tree: ArcSwap<sled::Tree>,
+    /// The bytes of its blocks, as far as they were counted.
+    pub(super) bytes: AtomicU64,
+}
+
+impl Handle {
+    /// The tree as it stands now. Who holds it may go on reading it; to change it a [`Change`] is
+    /// needed, from before.
+    pub(super) fn now(&self) -> Arc<sled::Tree> {
+        self.tree.load_full()
+    }
+}
+
+/// Whoever has one may tell sled something: no file claims that the table is durable, and nobody
+/// copies it.
+pub(super) struct Change<'a>(#[expect(dead_code, reason = "held")] RwLockReadGuard<'a, ()>);
 
 impl Table {
     /// Opens the table in `dir`, and makes it where there is none. A table that does not open is
@@ -59,15 +96,18 @@ impl Table {
     /// operating system refuses.
     pub fn open(dir: &Path) -> Result<Self> {
         let files = Files::disk();
-        files.create_dir(dir)?;
         // A table in use must not pass for one that is broken. And sled's own threads may keep it
         // open a moment longer than the last handle.
-        if !wait_until_free(&dir.join("db"), PATIENCE)? {
-            return Err(Error::Unavailable {
-                what: format!("{} is open elsewhere", dir.display()),
-                hint: "close the other handle first, or stop the other process".to_owned(),
-            });
+        for place in [dir, &renew::old(dir)] {
+            if !wait_until_free(&place.join("db"), PATIENCE)? {
+                return Err(Error::Unavailable {
+                    what: format!("{} is open elsewhere", dir.display()),
+                    hint: "close the other handle first, or stop the other process".to_owned(),
+                });
+            }
         }
+        renew::settle(&files, dir)?;
+        files.create_dir(dir)?;
         let (db, rebuilt) = match open_sled(dir) {
             Ok(db) => (db, false),
             Err(Broken(reason)) => {
@@ -94,43 +134,72 @@ impl Table {
                 (made_anew?, true)
             }
         };
-        Ok(Self { db, dir: Arc::new(dir.to_path_buf()), rebuilt, notes: Arc::default() })
+        Ok(Self(Arc::new(Inner {
+            dir: dir.to_path_buf(),
+            rebuilt,
+            db: ArcSwap::from_pointee(db),
+            trees: Mutex::default(),
+            changes: RwLock::default(),
+            notes: Mutex::default(),
+            tried_at: AtomicU64::new(0),
+            others: AtomicU64::new(0),
+        })))
     }
 
     /// Whether there was a table that did not open, so that this is a new one.
     pub fn rebuilt(&self) -> bool {
-        self.rebuilt
+        self.0.rebuilt
     }
 
     /// Where it is.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.0.dir
     }
 
-    /// The bytes it takes on disk, for all collections.
+    /// The bytes of its files, for all collections.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where sled cannot say.
+    /// Whatever the operating system refuses.
     pub fn bytes(&self) -> Result<u64> {
-        guarded(|| Ok(self.db.size_on_disk()?)).map_err(|broken| self.error(broken))
+        let _stays = self.still();
+        self.length()
+    }
+
+    /// The same, for who sees to it that it stays where it is.
+    fn length(&self) -> Result<u64> {
+        let (files, mut bytes) = (Files::disk(), 0);
+        each_file(&files, self.dir(), &mut |path| {
+            bytes += files.open_to_read(path)?.len()?;
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Has the file `note`, which says that the table is durable, taken away before sled is told
     /// anything: what a power cut then leaves of any part of the table is not known.
     pub(super) fn vouched_by(&self, files: &Files, note: PathBuf) {
-        lock_mutex(&self.notes).push((files.clone(), note));
+        lock_mutex(&self.0.notes).push((files.clone(), note));
     }
 
-    /// To be called before sled is told anything.
-    pub(super) fn before_change(&self) -> Result<(), Broken> {
-        let mut notes = lock_mutex(&self.notes);
+    /// To be held by whoever tells sled something. It may take as long as a copy of the table.
+    pub(super) fn change(&self) -> Result<Change<'_>, Broken> {
+        let still = self.still();
+        self.take_notes_away().map_err(|error| Broken(error.to_string()))?;
+        Ok(Change(still))
+    }
+
+    /// As long as this is held the table stays where it is.
+    fn still(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.changes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_notes_away(&self) -> Result<()> {
+        let mut notes = lock_mutex(&self.0.notes);
         while let Some((files, note)) = notes.last() {
-            let taken = files.exists(note).and_then(|there| match there {
-                true => take_away(files, note),
-                // Its collection was removed.
-                false => Ok(()),
-            });
-            taken.map_err(|error| Broken(error.to_string()))?;
+            // Where it is not there its collection was removed.
+            if files.exists(note)? {
+                take_away(files, note)?;
+            }
             notes.pop();
         }
         Ok(())
@@ -138,43 +207,39 @@ impl Table {
 
     /// Makes durable what sled was told: its own flush leaves that to the operating system.
     pub(super) fn sync(&self) -> Result<()> {
-        guarded(|| Ok(self.db.flush()?)).map_err(|broken| self.error(broken))?;
-        let files = Files::disk();
-        let mut dirs = vec![self.dir.to_path_buf()];
-        while let Some(dir) = dirs.pop() {
-            for path in files.list(&dir)? {
-                match files.is_dir(&path)? {
-                    true => dirs.push(path),
-                    false => files.open(&path)?.sync()?,
-                }
-            }
-            files.sync_dir(&dir)?;
-        }
-        Ok(())
+        let _stays = self.still();
+        guarded(|| Ok(self.0.db.load().flush()?)).map_err(|broken| self.error(broken))?;
+        sync_files(&Files::disk(), self.dir())
     }
 
     /// Forgets the trees of a collection.
     pub(super) fn drop_collection(&self, collection: [u8; 16]) -> Result<(), Broken> {
-        self.before_change()?;
-        guarded(|| {
-            for kind in ["ids", "codes"] {
-                self.db.drop_tree(tree_name(collection, kind))?;
-            }
-            Ok(())
-        })
+        let _change = self.change()?;
+        let names = ["ids", "codes"].map(|kind| tree_name(collection, kind));
+        lock_mutex(&self.0.trees).retain(|(name, _)| !names.contains(name));
+        let db = self.0.db.load();
+        guarded(|| Ok(names.iter().try_for_each(|name| db.drop_tree(name).map(|_| ()))?))
     }
 
     /// A tree of a collection.
-    pub(super) fn tree(&self, collection: [u8; 16], kind: &str) -> Result<sled::Tree, Broken> {
+    pub(super) fn tree(&self, collection: [u8; 16], kind: &str) -> Result<Arc<Handle>, Broken> {
         let name = tree_name(collection, kind);
-        if !self.db.tree_names().iter().any(|known| known == name.as_bytes()) {
-            self.before_change()?;
+        let still = self.still();
+        let db = self.0.db.load();
+        if !db.tree_names().iter().any(|known| known == name.as_bytes()) {
+            self.take_notes_away().map_err(|error| Broken(error.to_string()))?;
         }
-        guarded(|| Ok(self.db.open_tree(name)?))
+        let tree = guarded(|| Ok(ArcSwap::from_pointee(db.open_tree(&name)?)))?;
+        let handle = Arc::new(Handle { tree, bytes: AtomicU64::new(0) });
+        let mut trees = lock_mutex(&self.0.trees);
+        trees.retain(|(_, tree)| tree.strong_count() > 0);
+        trees.push((name, Arc::downgrade(&handle)));
+        drop(still);
+        Ok(handle)
     }
 
     pub(super) fn error(&self, Broken(reason): Broken) -> Error {
-        Error::damaged(&*self.dir, None, reason)
+        Error::damaged(self.dir(), None, reason)
     }
 }
 
@@ -191,6 +256,23 @@ pub(super) fn take_away(files: &Files, note: &Path) -> Result<()> {
 
 fn tree_name(collection: [u8; 16], kind: &str) -> String {
     format!("{:032x}.{kind}", u128::from_be_bytes(collection))
+}
+
+/// Gives every file below a directory to `each`.
+fn each_file(files: &Files, dir: &Path, each: &mut impl FnMut(&Path) -> Result<()>) -> Result<()> {
+    for path in files.list(dir)? {
+        match files.is_dir(&path)? {
+            true => each_file(files, &path, each)?,
+            false => each(&path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory and all files below it durable.
+fn sync_files(files: &Files, dir: &Path) -> Result<()> {
+    each_file(files, dir, &mut |path| files.open(path)?.sync())?;
+    files.sync_below(dir)
 }
 
 fn open_sled(dir: &Path) -> Result<sled::Db, Broken> {
@@ -222,6 +304,7 @@ mod tests {
             let table = Table::open(&dir.path().join("table"))?;
             assert!(!table.rebuilt(), "round {round}");
             let tree = table.tree([0; 16], "ids").map_err(|broken| table.error(broken))?;
+            let tree = tree.now();
             tree.insert([round], &[round]).map_err(|error| table.error(error.into()))?;
             assert_eq!(tree.len(), usize::from(round) + 1);
         }

@@ -11,10 +11,11 @@
 //! neighbouring blocks, so the two exclude one another by a lock.
 
 use std::ops::Bound;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::block::{Block, Run};
-use super::table::{Broken, Table, guarded};
+use super::table::{Broken, Change, Handle, Table, guarded};
 use super::wire::Reader;
 
 /// Blocks in one sled batch. Batches of more than 1,000 keys cost memory out of all proportion.
@@ -42,7 +43,7 @@ impl Counts {
 /// One sorted map from keys to numbers.
 #[derive(Debug)]
 pub(super) struct Tree {
-    tree: sled::Tree,
+    tree: Arc<Handle>,
     table: Table,
     collection: [u8; 16],
     key_bytes: usize,
@@ -69,7 +70,7 @@ impl Tree {
 
     /// How far the tree reaches, as it says; `None` where nothing was merged yet.
     pub(super) fn reach(&self) -> Result<Option<u64>, Broken> {
-        let Some(mark) = guarded(|| Ok(self.tree.get(MARK)?))? else { return Ok(None) };
+        let Some(mark) = guarded(|| Ok(self.tree.now().get(MARK)?))? else { return Ok(None) };
         let read = |mut reader: Reader| {
             let (crc, body) = (reader.u32()?, reader.0);
             let reach = reader.u64()?;
@@ -98,20 +99,22 @@ impl Tree {
 
     /// Notes what it holds.
     pub(super) fn set_counts(&self, counts: Counts) {
+        self.tree.bytes.store(counts.bytes, Ordering::Relaxed);
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// The stamp that it was given last, if it was not cleared since.
     pub(super) fn stamp(&self) -> Result<Option<[u8; 16]>, Broken> {
-        guarded(|| Ok(self.tree.get(STAMP)?.and_then(|stamp| stamp.as_ref().try_into().ok())))
+        guarded(|| Ok(self.tree.now().get(STAMP)?.and_then(|stamp| stamp.as_ref().try_into().ok())))
     }
 
     /// Gives it a stamp.
     pub(super) fn set_stamp(&self, stamp: &[u8; 16]) -> Result<(), Broken> {
-        self.table.before_change()?;
+        let _change = self.table.change()?;
         guarded(|| {
-            self.tree.insert(STAMP, stamp)?;
-            self.tree.flush()?;
+            let tree = self.tree.now();
+            tree.insert(STAMP, stamp)?;
+            tree.flush()?;
             Ok(())
         })
     }
@@ -131,7 +134,7 @@ impl Tree {
         &self,
         name: &'a [u8],
     ) -> impl Iterator<Item = Result<Item, Broken>> + use<'a> {
-        self.tree.range(b"B".as_slice()..=name).rev().map(|item| Ok(item?))
+        self.tree.now().range(b"B".as_slice()..=name).rev().map(|item| Ok(item?))
     }
 
     fn read<'a>(&self, (name, bytes): &'a Item) -> Result<Block<'a>, Broken> {
@@ -179,7 +182,7 @@ impl Tree {
     ) -> Result<(), Broken> {
         guarded(|| {
             let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
-            for item in self.tree.range(b"B".as_slice()..b"C".as_slice()) {
+            for item in self.tree.now().range(b"B".as_slice()..b"C".as_slice()) {
                 let item = item?;
                 each(&item, self.read(&item)?)?;
             }
@@ -200,7 +203,7 @@ impl Tree {
             let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
             let covering = self.blocks_down_from(from).next().transpose()?;
             let start = covering.as_ref().map_or(from, |(name, _)| name);
-            for (i, item) in self.tree.range(start..b"C".as_slice()).enumerate() {
+            for (i, item) in self.tree.now().range(start..b"C".as_slice()).enumerate() {
                 let item = item?;
                 if i == blocks {
                     return Ok(Some(item.0.to_vec()));
@@ -261,7 +264,7 @@ impl Tree {
             };
             let mut at = if sweep { Some(self.lowest()) } else { self.covering(run.first())? };
             while let Some(name) = at {
-                let old = match self.tree.get(&name)? {
+                let old = match self.tree.now().get(&name)? {
                     Some(bytes) => self.take(&(name.as_slice().into(), bytes), &mut changes)?,
                     None => Run::new(self.key_bytes),
                 };
@@ -288,7 +291,7 @@ impl Tree {
             }
             changes.batch.insert(MARK, self.mark(reach));
             self.apply(changes)?;
-            self.tree.flush()?;
+            self.tree.now().flush()?;
             Ok(())
         })
     }
@@ -303,7 +306,7 @@ impl Tree {
 
     fn block_after(&self, name: &[u8]) -> Result<Option<Item>, Broken> {
         let after = (Bound::Excluded(name), Bound::Excluded(b"C".as_slice()));
-        Ok(self.tree.range::<&[u8], _>(after).next().transpose()?)
+        Ok(self.tree.now().range::<&[u8], _>(after).next().transpose()?)
     }
 
     /// The entries of a block that is to be replaced or removed.
@@ -336,28 +339,28 @@ impl Tree {
     }
 
     fn apply(&self, changes: Changes) -> Result<(), Broken> {
-        self.table.before_change()?;
+        let _change = self.table.change()?;
         let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
-        self.tree.apply_batch(changes.batch)?;
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tree.now().apply_batch(changes.batch)?;
+        let counts = self.counts();
         let new = |now: u64, put: u64, taken: u64| (now + put).saturating_sub(taken);
-        *counts = Counts {
+        self.set_counts(Counts {
             entries: new(counts.entries, changes.put.entries, changes.taken.entries),
             blocks: new(counts.blocks, changes.put.blocks, changes.taken.blocks),
             bytes: new(counts.bytes, changes.put.bytes, changes.taken.bytes),
-        };
+        });
         Ok(())
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&self) -> Result<(), Broken> {
-        self.table.before_change()?;
+    pub(super) fn clear(&self, _change: &Change) -> Result<(), Broken> {
         guarded(|| {
             let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+            let tree = self.tree.now();
             // The mark first: a tree that is half cleared is then one that was never filled.
-            self.tree.remove(MARK)?;
-            self.tree.clear()?;
-            *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Counts::default();
+            tree.remove(MARK)?;
+            tree.clear()?;
+            self.set_counts(Counts::default());
             Ok(())
         })
     }
@@ -442,7 +445,7 @@ mod tests {
                     assert_eq!(tree.reach()?, Some(next));
                     check(&tree, next, &expected)?;
                 }
-                tree.clear()?;
+                tree.clear(&table.change()?)?;
                 assert_eq!(tree.reach()?, None);
                 check(&tree, 0, &BTreeSet::new())
             };

@@ -1,12 +1,13 @@
 //! The two trees of a collection, and whether they hold what the segments hold.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::contents::Contents;
+use super::block::Run;
+use super::recent::Recent;
 use super::segment::Segments;
-use super::table::{Broken, Table};
+use super::table::{Broken, Change, Table};
 use super::tree::{Counts, Tree};
-use super::{MAX_KEY_BYTES, code_key};
 use crate::code::Width;
 
 /// The two trees of a collection.
@@ -61,8 +62,7 @@ impl Trees {
 
     /// How far both reach, as they say.
     pub(super) fn reach(&self) -> Result<u64, Broken> {
-        let (ids, codes) = (self.ids.reach()?, self.codes.reach()?);
-        Ok(ids.unwrap_or(0).min(codes.unwrap_or(0)))
+        self.reaches().map(|[ids, codes]| ids.min(codes))
     }
 
     /// The stamp of each.
@@ -82,43 +82,65 @@ impl Trees {
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&self) -> Result<(), Broken> {
-        self.ids.clear()?;
-        self.codes.clear()
+    pub(super) fn clear(&self, change: &Change) -> Result<(), Broken> {
+        self.ids.clear(change)?;
+        self.codes.clear(change)
     }
 
-    /// How far both trees reach, if what they hold below that is what the segments hold.
+    /// How far each reaches, as it says.
+    pub(super) fn reaches(&self) -> Result<[u64; 2], Broken> {
+        Ok([self.ids.reach()?.unwrap_or(0), self.codes.reach()?.unwrap_or(0)])
+    }
+
+    /// How far both trees reach, if what they hold below their `reaches` is what is `expected` there.
     ///
     /// Dead entries may still be in a tree. The others are compared by their count and by a sum of
     /// fingerprints, which needs no order.
-    pub(super) fn check(&self, contents: &Contents, segments: &Segments) -> Result<u64, Broken> {
-        let ids = |reach| {
-            let ids = contents.ids(segments, 0).take_while(move |(number, _)| *number < reach);
-            ids.fold(Sum::default(), |sum, (number, hash)| sum.add(&hash.to_be_bytes(), number))
-        };
-        let width = contents.codes.codes.width();
-        let codes = |reach| {
-            let mut sum = Sum::default();
-            let end = contents.codes.numbers.partition_point(|number| *number < reach);
-            for (number, words) in
-                contents.codes.numbers[..end].iter().zip(contents.codes.codes.rows())
-            {
-                sum = sum.add(code_key(words, width, &mut [0; MAX_KEY_BYTES]), *number);
-            }
-            sum
-        };
-        let ids = check_tree(&self.ids, segments, ids)?;
-        Ok(ids.min(check_tree(&self.codes, segments, codes)?))
+    pub(super) fn check(
+        &self,
+        reaches: [u64; 2],
+        expected: [Sum; 2],
+        segments: &Segments,
+    ) -> Result<u64, Broken> {
+        for ((tree, reach), expected) in
+            [&self.ids, &self.codes].into_iter().zip(reaches).zip(expected)
+        {
+            check_tree(tree, segments, reach, expected)?;
+        }
+        Ok(reaches[0].min(reaches[1]))
+    }
+
+    /// How far they reach, as a check found, or that they are empty now.
+    pub(super) fn or_cleared(
+        &self,
+        checked: Result<u64, Broken>,
+        table: &Table,
+        dir: &Path,
+    ) -> Result<u64, Broken> {
+        checked.or_else(|Broken(reason)| {
+            tracing::warn!(
+                collection = %dir.display(), reason,
+                "the table does not agree with the segments; it is filled again from them"
+            );
+            self.clear(&table.change()?).map(|()| 0)
+        })
+    }
+
+    /// Merges what is in memory into both.
+    pub(super) fn merge(
+        &self,
+        recent: &Recent,
+        reach: u64,
+        sweep: bool,
+        prune: impl Fn(&mut Run),
+    ) -> Result<(), Broken> {
+        self.ids.merge(&recent.id_run(), reach, sweep, &prune)?;
+        self.codes.merge(&recent.code_run(), reach, sweep, prune)
     }
 }
 
-/// How far `tree` reaches, if its live entries sum up to what the segments hold below that.
-fn check_tree(
-    tree: &Tree,
-    segments: &Segments,
-    expected: impl Fn(u64) -> Sum,
-) -> Result<u64, Broken> {
-    let reach = tree.reach()?.unwrap_or(0);
+/// Fails where the live entries of `tree` do not sum up to what is expected.
+fn check_tree(tree: &Tree, segments: &Segments, reach: u64, expected: Sum) -> Result<(), Broken> {
     if reach > segments.next() {
         let next = segments.next();
         return Err(Broken(format!("it reaches record {reach}, the segments {next}")));
@@ -129,7 +151,6 @@ fn check_tree(
             found = found.add(key, number);
         }
     })?;
-    let expected = expected(reach);
     if found != expected {
         let (found, expected) = (found.entries, expected.entries);
         return Err(Broken(format!(
@@ -137,18 +158,18 @@ fn check_tree(
              they are not the same"
         )));
     }
-    Ok(reach)
+    Ok(())
 }
 
 /// The number of entries and the sum of their fingerprints.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Sum {
+pub(super) struct Sum {
     entries: u64,
     prints: u64,
 }
 
 impl Sum {
-    fn add(self, key: &[u8], number: u64) -> Self {
+    pub(super) fn add(self, key: &[u8], number: u64) -> Self {
         // Odd factors with bits all over (from the golden ratio and from MurmurHash3's mixer).
         let mix = |hash: u64, word: u64| {
             let mixed = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);

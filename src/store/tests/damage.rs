@@ -304,7 +304,7 @@ fn a_table_that_disagrees_is_filled_again() -> Result<()> {
             let collection = super::super::lock_mutex(&store.shared.manifest).collection;
             crash(store);
             let tree = place.table()?.tree(collection, kind).map_err(|_| Error::Interrupted)?;
-            harm(&tree).map_err(|_| Error::Interrupted)?;
+            harm(&tree.now()).map_err(|_| Error::Interrupted)?;
             place.limits.checkpoint_records = 1000;
             let (store, live) = place.open()?;
             assert_eq!(store.stats().recent, 30, "{kind}: {name}: the table is not believed");
@@ -336,7 +336,7 @@ fn an_interrupted_merge_is_noticed() -> Result<()> {
     let (mut place, mut model) = checkpointed(30)?;
     let (store, _) = place.open()?;
     let collection = super::super::lock_mutex(&store.shared.manifest).collection;
-    let tree = place.table()?.tree(collection, "codes").map_err(|_| Error::Interrupted)?;
+    let tree = place.table()?.tree(collection, "codes").map_err(|_| Error::Interrupted)?.now();
     let mark = tree.get(b"M").map_err(|_| Error::Interrupted)?.unwrap_or_default();
     let operation = put(record(30, Some(code(store.width(), 30))));
     model.apply(&operation);
@@ -357,7 +357,7 @@ fn a_block_that_is_damaged_while_in_use_is_never_believed() -> Result<()> {
         let (mut place, mut model) = checkpointed(30)?;
         let (store, _) = place.open()?;
         let collection = super::super::lock_mutex(&store.shared.manifest).collection;
-        let tree = place.table()?.tree(collection, kind).map_err(|_| Error::Interrupted)?;
+        let tree = place.table()?.tree(collection, kind).map_err(|_| Error::Interrupted)?.now();
         for item in tree.range(b"B".as_slice()..) {
             let (name, block) = item.map_err(|_| Error::Interrupted)?;
             let mut block = block.to_vec();

@@ -13,6 +13,7 @@ mod model;
 mod mutate;
 mod repair;
 mod scrub;
+mod table;
 mod together;
 mod workload;
 

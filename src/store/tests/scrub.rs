@@ -68,7 +68,7 @@ fn a_damaged_table_is_filled_again() -> Result<()> {
         put_singly(&store, 0..60)?;
         store.checkpoint()?;
         let collection = super::super::lock_mutex(&store.shared.manifest).collection;
-        let tree = place.table()?.tree(collection, "codes").map_err(|_| Error::Interrupted)?;
+        let tree = place.table()?.tree(collection, "codes").map_err(|_| Error::Interrupted)?.now();
         let block = tree.range(b"B".as_slice()..).next().and_then(std::result::Result::ok);
         let (name, mut block) = block.ok_or(Error::Interrupted)?;
         block[30] ^= 1;
