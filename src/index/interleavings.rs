@@ -13,6 +13,7 @@ use super::snapshot::Snapshot;
 use crate::code::{Codes, Width};
 
 #[path = "publication.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same on models")]
 #[expect(dead_code, reason = "the index calls more of it")]
 mod publication;
 
@@ -92,7 +93,7 @@ fn groups_are_whole_and_none_is_lost_by_a_fold() {
         let mut before = 0;
         for _ in 0..2 {
             let found = numbers(&publication.current.load());
-            assert!(found[0] >= before && found[0] % 2 == 0, "{found:?} after {before}");
+            assert!(found[0] >= before && found[0].is_multiple_of(2), "{found:?} after {before}");
             assert_eq!(found, [found[0], found[0] + 1]);
             before = found[0];
         }

@@ -48,7 +48,7 @@ impl Bloom {
     pub(super) fn insert(&mut self, hash: u64) {
         let at = self.word(hash);
         self.words[at] |= bits(hash);
-        self.held += 1;
+        self.held = self.held.saturating_add(1);
     }
 
     /// False where the hash was certainly not put in.

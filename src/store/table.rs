@@ -10,7 +10,7 @@ mod renew;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -217,6 +217,8 @@ impl Table {
         let _change = self.change()?;
         let names = ["ids", "codes"].map(|kind| tree_name(collection, kind));
         lock_mutex(&self.0.trees).retain(|(name, _)| !names.contains(name));
+        // What the last renewal could not give back may be given back now.
+        self.0.tried_at.store(0, Ordering::Relaxed);
         let db = self.0.db.load();
         guarded(|| Ok(names.iter().try_for_each(|name| db.drop_tree(name).map(|_| ()))?))
     }
