@@ -63,7 +63,9 @@ mod tombstones;
 mod weights;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use kernel::{Found, Kernel, Span};
 pub use pairs::{Pair, Pairs};
@@ -139,7 +141,7 @@ impl Index {
         let index = Self::new(width);
         index.publication.apply(&numbers, &codes, &[], |_| false);
         let (publication, then) = (index.publication.clone(), index.publication.begin_fold());
-        rayon::spawn(move || {
+        in_background(move || {
             let sealed = Sealed::build(width, &numbers, codes.as_words());
             publication.end_fold(&then, Snapshot::new(then.kernel, sealed));
         });
@@ -166,7 +168,7 @@ impl Index {
         let then = self.publication.apply(numbers, codes, removed, wants_fold);
         if let Some(then) = then {
             let publication = self.publication.clone();
-            rayon::spawn(move || publication.end_fold(&then, then.folded()));
+            in_background(move || publication.end_fold(&then, then.folded()));
         }
     }
 
@@ -246,6 +248,17 @@ impl Index {
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Index({} x {})", self.len(), self.width())
+    }
+}
+
+/// Folds on threads of their own: in those of searches a batch would not begin before the fold ends.
+fn in_background(fold: impl FnOnce() + Send + 'static) {
+    static THREADS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+        ThreadPoolBuilder::new().thread_name(|i| format!("fold-{i}")).build().ok()
+    });
+    match &*THREADS {
+        Some(threads) => threads.spawn(fold),
+        None => rayon::spawn(fold),
     }
 }
 
