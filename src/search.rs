@@ -408,7 +408,7 @@ pub struct SearchStats {
     pub filtering: Duration,
     /// From the query to its code.
     pub encoding: Duration,
-    /// From the code to the record numbers.
+    /// From the code to the record numbers; in a batch, of all that were asked together.
     pub searching: Duration,
     /// From the record numbers to their final order.
     pub rescoring: Duration,

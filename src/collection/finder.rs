@@ -78,9 +78,16 @@ impl View {
     pub(super) fn search(&self, store: &Store, query: &index::Query) -> Result<Answer> {
         match self {
             Self::Disk { end } => search_table(store, query, *end),
+            Self::Memory(snapshot) => in_time(snapshot.search(query)),
+        }
+    }
+
+    /// Answers many queries together; none where there is no index in memory.
+    pub(super) fn search_batch(&self, queries: &[index::Query]) -> Vec<Result<Answer>> {
+        match self {
+            Self::Disk { .. } => Vec::new(),
             Self::Memory(snapshot) => {
-                let answer = snapshot.search(query);
-                if answer.complete { Ok(answer) } else { Err(Error::Timeout) }
+                snapshot.search_batch(queries).into_iter().map(in_time).collect()
             }
         }
     }
@@ -92,6 +99,10 @@ impl View {
             Self::Disk { .. } => true,
         }
     }
+}
+
+fn in_time(answer: Answer) -> Result<Answer> {
+    if answer.complete { Ok(answer) } else { Err(Error::Timeout) }
 }
 
 fn search_table(store: &Store, query: &index::Query, end: u64) -> Result<Answer> {

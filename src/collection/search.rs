@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::Collection;
 use super::group::Group;
 use super::rescore::{Candidate, Prepared, SIEVE};
-use super::selection::{READS_PER_LOOK, Selection, check_deadline};
+use super::selection::{Found, READS_PER_LOOK, Selection, check_deadline};
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Value};
@@ -84,13 +84,35 @@ impl Collection {
                 }
             });
         }
-        let answer = |(i, search): (usize, &Search)| {
+        let prepare = |(i, search): (usize, &Search)| {
+            let start = Instant::now();
+            Ok((self.prepare(search).map_err(place(i))?, start.elapsed()))
+        };
+        let prepared: Vec<(Prepared, Duration)> =
+            searches.par_iter().enumerate().map(prepare).collect::<Result<_>>()?;
+        // Those that one question to the index answers are asked together.
+        let mut found: Vec<Option<(Result<Found>, Duration)>> = Vec::new();
+        found.resize_with(searches.len(), || None);
+        for (of, (_, selection, _)) in selections.iter().enumerate() {
+            let together = |&i: &usize| of_search[i] == of && searches[i].group_by.is_none();
+            let rows: Vec<usize> = (0..searches.len()).filter(together).collect();
+            let queries = rows.iter().map(|&i| query(&prepared[i].0, &searches[i])).collect();
+            let start = Instant::now();
+            for (i, answer) in rows.into_iter().zip(selection.nearest_of_all(queries)) {
+                found[i] = Some((answer, start.elapsed()));
+            }
+        }
+        let answer = |(i, found): (usize, Option<(Result<Found>, Duration)>)| {
             let (_, selection, filtering) = &selections[of_search[i]];
-            let mut answer = self.search_among(selection, search).map_err(place(i))?;
-            answer.stats.filtering = *filtering;
+            let (prepared, encoding) = &prepared[i];
+            let found = found.map(|(found, took)| Ok((found?, took))).transpose();
+            let answer =
+                found.and_then(|found| self.answer(selection, &searches[i], prepared, found));
+            let mut answer = answer.map_err(place(i))?;
+            (answer.stats.filtering, answer.stats.encoding) = (*filtering, *encoding);
             Ok(answer)
         };
-        searches.par_iter().enumerate().map(answer).collect()
+        found.into_par_iter().enumerate().map(answer).collect()
     }
 
     /// Everything within `radius` bits of `code`, looked up in the hash table on disk instead of
@@ -125,54 +147,60 @@ impl Collection {
     fn search_among(&self, selection: &Selection, search: &Search) -> Result<Answer> {
         let start = Instant::now();
         let prepared = self.prepare(search)?;
-        let encoded = Instant::now();
-        let mut stats = SearchStats { encoding: encoded - start, ..SearchStats::none() };
-        let hits = match &search.group_by {
-            Some(by) => {
-                let grouped = self.group(selection, &prepared, search, by)?;
-                stats.found(&grouped.stats, grouped.tested);
-                stats.searching = encoded.elapsed();
-                let hits = grouped.groups.into_iter().flat_map(|Group { value, candidates }| {
-                    candidates.into_iter().map(move |candidate| (Some(value.clone()), candidate))
-                });
-                self.hits(hits, search)?
-            }
+        let encoding = start.elapsed();
+        let mut answer = self.answer(selection, search, &prepared, None)?;
+        answer.stats.encoding = encoding;
+        Ok(answer)
+    }
+
+    /// Answers a search that is prepared, from what was `found` in a time, or asks for it.
+    fn answer(
+        &self,
+        selection: &Selection,
+        search: &Search,
+        prepared: &Prepared,
+        found: Option<(Found, Duration)>,
+    ) -> Result<Answer> {
+        let start = Instant::now();
+        let mut stats = SearchStats::none();
+        if let Some(by) = &search.group_by {
+            let grouped = self.group(selection, prepared, search, by)?;
+            stats.found(&grouped.stats, grouped.tested);
+            stats.searching = start.elapsed();
+            let hits = grouped.groups.into_iter().flat_map(|Group { value, candidates }| {
+                candidates.into_iter().map(move |candidate| (Some(value.clone()), candidate))
+            });
+            let hits = self.hits(hits, search)?;
+            stats.reading = start.elapsed() - stats.searching;
+            return Ok(Answer { hits, complete: true, stats });
+        }
+        let (found, searching) = match found {
+            Some(found) => found,
             None => {
-                let candidates = self.nearest(selection, &prepared, search, &mut stats)?;
-                self.hits(candidates.into_iter().map(|candidate| (None, candidate)), search)?
+                let found = selection.nearest(&self.inner.store, query(prepared, search))?;
+                (found, start.elapsed())
             }
         };
-        stats.reading = encoded.elapsed() - stats.searching - stats.rescoring;
+        stats.searching = searching;
+        stats.found(&found.stats, found.tested);
+        let start = Instant::now();
+        let candidates = self.choose(selection, prepared, search, found, &mut stats)?;
+        stats.rescoring = start.elapsed();
+        let hits = self.hits(candidates.into_iter().map(|candidate| (None, candidate)), search)?;
+        stats.reading = start.elapsed() - stats.rescoring;
         Ok(Answer { hits, complete: true, stats })
     }
 
-    /// The nearest records, in their final order.
-    fn nearest(
+    /// Of what was found the nearest records, in their final order.
+    fn choose(
         &self,
         selection: &Selection,
         prepared: &Prepared,
         search: &Search,
+        found: Found,
         stats: &mut SearchStats,
     ) -> Result<Vec<Candidate>> {
-        let start = Instant::now();
-        let chosen_from = search.diversity.map_or(search.limit, |d| d.candidates.max(search.limit));
-        let oversampling = search.rescore.map_or(1, |rescore| rescore.oversampling);
-        let scored = chosen_from.saturating_mul(oversampling);
-        let wanted = match prepared.sieve {
-            Some(_) => scored.saturating_mul(SIEVE),
-            None => scored,
-        };
-        let query = index::Query {
-            // One more, where the record that was asked about will be taken out again.
-            limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
-            radius: search.radius,
-            plan: search.plan,
-            deadline: search.deadline,
-            ..index::Query::nearest(&prepared.code, 0)
-        };
-        let found = selection.nearest(&self.inner.store, query)?;
-        stats.found(&found.stats, found.tested);
-        stats.searching = start.elapsed();
+        let Wanted { chosen_from, scored, found: wanted } = Wanted::of(prepared, search);
         let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
         let mut others: Vec<Neighbour> = others.take(wanted).collect();
         let (scorer, view) = (&prepared.scorer, &selection.view);
@@ -192,7 +220,6 @@ impl Collection {
                 self.diversify(candidates, search.limit, diversity.weight, scorer, view)?;
         }
         candidates.truncate(search.limit);
-        stats.rescoring = start.elapsed() - stats.searching;
         Ok(candidates)
     }
 
@@ -221,6 +248,40 @@ impl Collection {
             let message = format!("the index has record number {number}, the store has not");
             Error::damaged(self.name(), None, message)
         })
+    }
+}
+
+/// How many records a search wants at each of its stages.
+struct Wanted {
+    /// Among which the most diverse are chosen.
+    chosen_from: usize,
+    scored: usize,
+    found: usize,
+}
+
+impl Wanted {
+    fn of(prepared: &Prepared, search: &Search) -> Self {
+        let chosen_from = search.diversity.map_or(search.limit, |d| d.candidates.max(search.limit));
+        let oversampling = search.rescore.map_or(1, |rescore| rescore.oversampling);
+        let scored = chosen_from.saturating_mul(oversampling);
+        let found = match prepared.sieve {
+            Some(_) => scored.saturating_mul(SIEVE),
+            None => scored,
+        };
+        Self { chosen_from, scored, found }
+    }
+}
+
+/// What a search asks the index.
+fn query<'a>(prepared: &'a Prepared, search: &Search) -> index::Query<'a> {
+    let wanted = Wanted::of(prepared, search).found;
+    index::Query {
+        // One more, where the record that was asked about will be taken out again.
+        limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
+        radius: search.radius,
+        plan: search.plan,
+        deadline: search.deadline,
+        ..index::Query::nearest(&prepared.code, 0)
     }
 }
 

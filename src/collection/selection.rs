@@ -152,12 +152,9 @@ struct Numbered {
 impl Selection<'_> {
     /// The nearest records of the selection. `query.only` is set here.
     pub(super) fn nearest(&self, store: &Store, query: index::Query) -> Result<Found> {
-        let only = self.narrow.then_some(&self.bounds.maybe);
-        let query = index::Query { only, ..query };
+        let query = self.narrowed(query);
         if self.exact && (self.filter.is_none() || self.view.is_still()) {
-            let answer = self.view.search(store, &query)?;
-            let (neighbours, stats) = (answer.neighbours, answer.stats);
-            return Ok(Found { neighbours, stats, tested: self.read_first });
+            return Ok(self.found(self.view.search(store, &query)?));
         }
         let mut tested = self.read_first;
         let mut ask = query.limit.saturating_mul(ASK_TIMES).max(ASK_LEAST);
@@ -186,6 +183,25 @@ impl Selection<'_> {
             }
             ask = ask.saturating_mul(ASK_TIMES);
         }
+    }
+
+    /// The nearest records of the selection to each of many queries, one after the other; nothing
+    /// where one question to an index in memory does not answer a query.
+    pub(super) fn nearest_of_all(
+        &self,
+        queries: Vec<index::Query>,
+    ) -> impl Iterator<Item = Result<Found>> {
+        let queries: Vec<_> = queries.into_iter().map(|query| self.narrowed(query)).collect();
+        let answers = if self.exact { self.view.search_batch(&queries) } else { Vec::new() };
+        answers.into_iter().map(|answer| answer.map(|answer| self.found(answer)))
+    }
+
+    fn narrowed<'a>(&'a self, query: index::Query<'a>) -> index::Query<'a> {
+        index::Query { only: self.narrow.then_some(&self.bounds.maybe), ..query }
+    }
+
+    fn found(&self, answer: index::Answer) -> Found {
+        Found { neighbours: answer.neighbours, stats: answer.stats, tested: self.read_first }
     }
 
     /// Whether a record that may match does; counts it where its payload is read.
