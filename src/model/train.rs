@@ -56,7 +56,7 @@ use crate::input::Inputs;
 /// # Errors
 /// Options out of range, inputs that the features or the loss cannot take, a loss that stops being
 /// a number (with the step and what to do), a checkpoint of another training, a checkpoint that
-/// cannot be written, [`Error::Interrupted`] where `progress` breaks.
+/// cannot be written, [`Error::Interrupted`](crate::Error::Interrupted) where `progress` breaks.
 pub fn train(
     inputs: &Inputs,
     options: &TrainOptions,
