@@ -23,15 +23,6 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// A size for people, in units of thousands.
-pub fn shown(bytes: u64) -> String {
-    let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
-    match units.into_iter().find(|(_, size)| bytes as f64 >= *size) {
-        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / size),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,12 +45,5 @@ mod tests {
         {
             assert!(bytes(text).unwrap_err().contains("such as 4GiB"), "{text}");
         }
-    }
-
-    #[test]
-    fn sizes_are_shown_in_the_largest_unit_that_fits() {
-        assert_eq!(shown(999), "999 bytes");
-        assert_eq!(shown(1000), "1.0 kB");
-        assert_eq!(shown(15_360_000_000), "15.4 GB");
     }
 }

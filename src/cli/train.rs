@@ -212,7 +212,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         bar.show(progress);
         if progress.scratch_bytes > 0 && !is_streamed {
             is_streamed = true;
-            let (bytes, folder) = (super::size::shown(progress.scratch_bytes), args.folder());
+            let (bytes, folder) = (indicatif::DecimalBytes(progress.scratch_bytes), args.folder());
             let folder = folder.display();
             bar.note(console, &format!("rows are streamed: {bytes} in a scratch file in {folder}"));
         }

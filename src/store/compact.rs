@@ -84,7 +84,8 @@ pub(super) struct Rewritten {
 
 impl Store {
     /// Gives back the room of dead records, and that of the table which holds nothing any more, as
-    /// far as that is worth the work. Reads and writes go on. `go_on` is asked now and then; the error that it returns ends the work.
+    /// far as that is worth the work. Reads and writes go on. `go_on` is asked now and then; the
+    /// error that it returns ends the work.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a collection of format version 1, [`Error::Io`] where the operating

@@ -20,8 +20,9 @@
 //!   it is used (`snapshot`), and parts of it are replaced all at once (`replace`).
 //! - At open the table is compared with the segments. Where the two disagree the segments are
 //!   right, and the table is filled again (`open`).
-//! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads one of them
-//!   meanwhile goes on (`hold`). So is the table where sled holds on to room (`table/renew.rs`).
+//! - Segments of which much is dead are written again without it (`compact`, `rewrite`); who reads
+//!   one of them meanwhile goes on (`hold`). So is the table where sled holds on to room
+//!   (`table/renew.rs`).
 //!
 //! ```text
 //! table/                               sled, one for all collections; may be thrown away
@@ -34,8 +35,8 @@
 //! again after a crash.
 //!
 //! Locks, in the order in which they are taken: the compaction, the writer, the checkpoint, the
-//! MANIFEST, a change of the table, the state. The state is held for look-ups in memory and in the table, never for a read or a write of
-//! a segment.
+//! MANIFEST, a change of the table, the state. The state is held for look-ups in memory and in the
+//! table, never for a read or a write of a segment.
 
 mod background;
 mod block;

@@ -303,7 +303,7 @@ fn rows_beyond_the_memory_are_streamed() {
     assert_eq!(rows("rows") + rows("validation_rows"), 3000);
     assert!((1..1000).contains(&rows("sample_rows")), "{streamed}");
     let run = env.run(&format!("{train} --memory 1048576 --model b.st"));
-    assert!(run.stderr.contains("rows are streamed: 1.5 MB in a scratch file in ."), "{run:?}");
+    assert!(run.stderr.contains("rows are streamed: 1.54 MB in a scratch file in ."), "{run:?}");
     assert_eq!(fs::read(env.path("a.st")).unwrap(), fs::read(env.path("b.st")).unwrap());
     assert!(env.one(&format!("{train} --memory 2MB --model c.st"))["sample_rows"].is_null());
     let mut left: Vec<String> = fs::read_dir(env.path("."))
