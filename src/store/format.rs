@@ -56,13 +56,14 @@
 //! MANIFEST. A crash in between leaves a directory of version 2 with collections of version 1, which
 //! the next open upgrades too. A program that knows version 1 only refuses `FORMAT`, by name.
 
+mod number;
 mod record;
 
 use std::path::Path;
 
 pub(super) use record::{
-    DELETE, Kind, PUT, PUT_AFTER_GAP, RecordView, read_next_record, read_record, read_record_len,
-    write_delete_body, write_put, write_record,
+    DELETE, Kind, PUT, PUT_AFTER_GAP, RecordView, find_next, read_next_record, read_record,
+    read_record_len, write_delete_body, write_put, write_record,
 };
 
 use super::files::Files;

@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use super::format::{
     DELETE, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, PUT, PUT_AFTER_GAP, RecordView,
-    SEGMENT_HEADER_BYTES, SegmentHeader, check_group_body, read_group_header, read_next_record,
-    read_segment_header, write_segment_header,
+    SEGMENT_HEADER_BYTES, SegmentHeader, check_group_body, find_next, read_group_header,
+    read_next_record, read_segment_header, write_segment_header,
 };
 use super::wire::Reader;
 use crate::code::Width;
@@ -323,8 +323,9 @@ impl<'a> Walk<'a, '_> {
         let mut places = (from..end.min(from + MAX_GAP)).filter(|at| self.may_be_record(*at, end));
         places.find_map(|at| {
             let room = (at - from) as u64 / MIN_RECORD_BYTES + 1;
-            (first..=last.min(self.next.saturating_add(room + MAX_SHIFT)))
-                .find_map(|number| Some((at, number, self.record_at(at, number, end)?)))
+            let within = first..=last.min(self.next.saturating_add(room + MAX_SHIFT));
+            find_next(&self.bytes[at..end], within)
+                .find_map(|next| Some((at, next, self.record_at(at, next, end)?)))
         })
     }
 

@@ -1,7 +1,10 @@
 //! The bytes of a record; drawn in the module above.
 
+use std::ops::RangeInclusive;
+
 use half::f16;
 
+use super::number::numbers;
 use super::{Parsed, check_crc};
 use crate::code::{Code, Width};
 use crate::record::{Payload, Record, RecordId};
@@ -18,6 +21,9 @@ pub(in crate::store) enum Kind {
 pub(in crate::store) const PUT: u8 = 1;
 pub(in crate::store) const DELETE: u8 = 2;
 pub(in crate::store) const PUT_AFTER_GAP: u8 = 3;
+
+/// The largest number that a record may have.
+const MAX_NUMBER: u64 = (1 << 63) - 1;
 
 const REPLACES: u8 = 1;
 const CODE: u8 = 1 << 1;
@@ -103,7 +109,7 @@ pub(in crate::store) fn write_record(
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn record_crc(number: u64, bytes: &[u8]) -> u32 {
+pub(super) fn record_crc(number: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), bytes)
 }
 
@@ -150,13 +156,23 @@ pub(in crate::store) fn read_next_record<'a>(
 ) -> Parsed<RecordView<'a>> {
     let stored = Stored::read(reader)?;
     // Not checked yet; the checksum covers the number that comes of it.
-    let mut peek = Reader(stored.bytes);
-    let gap = match (peek.u8(), peek.u8()) {
-        (Some(PUT_AFTER_GAP), _) => peek.varint(),
-        _ => Some(0),
-    };
-    let number = gap.and_then(|gap| next.checked_add(gap)).filter(|number| *number < 1 << 63);
-    read_checked(stored, number.ok_or("a record has no number")?, width)
+    let number = stored.gap().and_then(|gap| next.checked_add(gap));
+    let number = number.filter(|number| *number <= MAX_NUMBER).ok_or("a record has no number")?;
+    read_checked(stored, number, width)
+}
+
+/// The numbers `within` that may follow that of the put before the record that begins here, going by
+/// its checksum; nearly always one or none.
+pub(in crate::store) fn find_next(
+    bytes: &[u8],
+    within: RangeInclusive<u64>,
+) -> impl Iterator<Item = u64> {
+    let stored = Stored::read(&mut Reader(bytes)).ok();
+    let stored = stored.and_then(|stored| Some((stored.gap()?, stored)));
+    stored.into_iter().flat_map(move |(gap, stored)| {
+        let [first, last] = [within.start(), within.end()].map(|next| next.saturating_add(gap));
+        numbers(stored.crc, stored.bytes, first..=last.min(MAX_NUMBER)).map(move |n| n - gap)
+    })
 }
 
 /// The bytes of a record, not checked yet.
@@ -170,6 +186,15 @@ impl<'a> Stored<'a> {
         let mut bytes = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
         let crc = bytes.u32().ok_or("a record is too short for its checksum")?;
         Ok(Self { crc, bytes: bytes.0 })
+    }
+
+    /// How many numbers are left out before it.
+    fn gap(&self) -> Option<u64> {
+        let mut reader = Reader(self.bytes);
+        match (reader.u8(), reader.u8()) {
+            (Some(PUT_AFTER_GAP), _) => reader.varint(),
+            _ => Some(0),
+        }
     }
 }
 
