@@ -86,6 +86,9 @@ pub mod formats;
 pub mod index;
 pub mod input;
 pub mod model;
+#[cfg(test)]
+#[path = "../tests/it/mutate.rs"]
+mod mutate;
 pub mod numbers;
 pub mod numeric;
 pub mod record;

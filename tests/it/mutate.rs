@@ -1,5 +1,5 @@
 //! Changes inputs at random, so that they stay nearly what a reader expects, and watches the reader.
-//! The tests of the store have this file too.
+//! The tests inside the library have this file too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -1,6 +1,7 @@
 //! Training from end to end: what comes out, that it comes out again, and what bad input says.
 
 mod families;
+mod fuzz;
 mod nested;
 mod reverse;
 mod streamed;

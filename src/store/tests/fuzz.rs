@@ -25,8 +25,8 @@ use super::super::snapshot::{Manifest as SnapshotManifest, SnapshotFile};
 use super::super::trees::Trees;
 use super::super::walk::{Hints, Piece, walk};
 use super::super::wire::Reader;
-use super::mutate::fuzz;
 use super::*;
+use crate::mutate::fuzz;
 
 /// Gives changed examples to `read`, as they are, and once more after `seal` made their checksums
 /// right.

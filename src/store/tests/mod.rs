@@ -9,8 +9,6 @@ mod failure;
 mod fault;
 mod fuzz;
 mod model;
-#[path = "../../../tests/it/mutate.rs"]
-mod mutate;
 mod repair;
 mod scrub;
 mod table;
