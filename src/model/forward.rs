@@ -16,6 +16,9 @@
 //! (tanh, sigmoid and GELU in hidden layers come from the platform's library and may differ between
 //! machines, never between batches). A sparse first layer leaves out the k where `x[k]` is zero.
 
+use std::convert::Infallible;
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -67,18 +70,50 @@ impl Layers {
     /// What the last layer gives, shape (rows, outputs). `features` are of the kind and the columns
     /// that the layers were made for.
     pub fn values(&self, features: &Features) -> Matrix {
-        let rows = features.rows();
+        let Ok(values) = self.blocks::<Infallible>(features.rows(), |rows, room, out| {
+            self.block(features, rows.start, room, out);
+            Ok(())
+        });
+        values
+    }
+
+    /// What the last layer gives for `rows` rows, whose features `part` makes some at a time: they
+    /// stay in the cache of the thread that computes with them.
+    ///
+    /// # Errors
+    /// The first that `part` gives.
+    pub fn values_of<E: Send>(
+        &self,
+        rows: usize,
+        part: impl Fn(Range<usize>) -> Result<Features, E> + Sync,
+    ) -> Result<Matrix, E> {
+        self.blocks(rows, |rows, room, out| {
+            self.block(&part(rows)?, 0, room, out);
+            Ok(())
+        })
+    }
+
+    /// The values of `rows` rows, written by `fill` for some rows at a time.
+    fn blocks<E: Send>(
+        &self,
+        rows: usize,
+        fill: impl Fn(Range<usize>, &mut Room, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Matrix, E> {
         let mut values = vec![0.0; rows * self.outputs];
-        let blocks = values.par_chunks_mut(BLOCK * self.outputs).enumerate();
         if rows <= BLOCK {
             // One query: waking threads up costs more than the work.
-            self.block(features, 0, &mut Room::default(), &mut values);
+            fill(0..rows, &mut Room::default(), &mut values)?;
         } else {
-            blocks.for_each_init(Room::default, |room, (block, values)| {
-                self.block(features, block * BLOCK, room, values);
-            });
+            let blocks = values.par_chunks_mut(BLOCK * self.outputs).enumerate();
+            let filled: Vec<Result<(), E>> = blocks
+                .map_init(Room::default, |room, (block, values)| {
+                    let start = block * BLOCK;
+                    fill(start..rows.min(start + BLOCK), room, values)
+                })
+                .collect();
+            filled.into_iter().collect::<Result<(), E>>()?;
         }
-        Matrix::new(rows, self.outputs, values)
+        Ok(Matrix::new(rows, self.outputs, values))
     }
 
     /// The values of the rows from `start` on, as many as `out` has room for.

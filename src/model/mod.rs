@@ -285,13 +285,21 @@ impl Model {
     /// # Errors
     /// As [`Model::features`].
     pub fn encode(&self, inputs: &Inputs) -> Result<Codes> {
-        self.codes_of(&self.values(&self.features(inputs)?))
+        self.codes_of(&self.values_of(inputs)?)
+    }
+
+    /// The values before the code's sigmoid, as the code has them: shape (rows, bits).
+    fn values_of(&self, inputs: &Inputs) -> Result<Matrix> {
+        Ok(self.keep_top_of(self.logits(inputs)?))
     }
 
     /// The values before the code's sigmoid, shape (rows, bits): a bit is 1 where its value is above
     /// 0.
     fn values(&self, features: &Features) -> Matrix {
-        let mut values = self.0.encoder.values(features);
+        self.keep_top_of(self.0.encoder.values(features))
+    }
+
+    fn keep_top_of(&self, mut values: Matrix) -> Matrix {
         for i in 0..values.rows() {
             self.keep_top(values.row_mut(i));
         }
@@ -318,7 +326,8 @@ impl Model {
     /// # Errors
     /// As [`Model::features`].
     pub fn logits(&self, inputs: &Inputs) -> Result<Matrix> {
-        Ok(self.0.encoder.values(&self.features(inputs)?))
+        let part = |rows| self.0.pipeline.apply_rows(inputs, rows);
+        self.0.encoder.values_of(inputs.len(), part)
     }
 
     /// The code layer's real values, 0 to 1: shape (rows, bits). A bit of the code is 1 where the
@@ -327,7 +336,7 @@ impl Model {
     /// # Errors
     /// As [`Model::features`].
     pub fn activations(&self, inputs: &Inputs) -> Result<Matrix> {
-        let values = self.values(&self.features(inputs)?);
+        let values = self.values_of(inputs)?;
         let activations = values.values().iter().map(|&value| sigmoid(value)).collect();
         Ok(Matrix::new(values.rows(), values.cols(), activations))
     }

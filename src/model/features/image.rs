@@ -4,6 +4,8 @@
 //! largest byte seen in the training set counts as 1, unless an option names another, and brighter
 //! pixels of later images count as 1 too.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::fill_rows;
@@ -60,19 +62,24 @@ impl ImagePipeline {
     /// Images of another size than in the fit, or a number of bytes that is no whole number of
     /// images.
     pub fn apply(&self, images: &Images) -> Result<Matrix> {
+        self.apply_rows(images, 0..images.len())
+    }
+
+    /// The features of some of the images.
+    pub(super) fn apply_rows(&self, images: &Images, rows: Range<usize>) -> Result<Matrix> {
         let got = InputKind::Image { height: images.height, width: images.width };
         self.input().check(got)?;
         check_whole(images)?;
         // One division a level, not one a pixel.
         let white = f32::from(self.white);
         let levels: Vec<f32> = (0..=255u8).map(|byte| f32::from(byte).min(white) / white).collect();
-        let values = fill_rows(images.len(), self.cols(), |i, row| {
-            let pixels = images.row(i).iter();
+        let values = fill_rows(rows.len(), self.cols(), |i, row| {
+            let pixels = images.row(rows.start + i).iter();
             row.iter_mut().zip(pixels).for_each(|(feature, byte)| {
                 *feature = levels[usize::from(*byte)];
             });
         });
-        Ok(Matrix::new(images.len(), self.cols(), values))
+        Ok(Matrix::new(rows.len(), self.cols(), values))
     }
 
     /// Images of `features`, rounded to bytes; what is beyond 0..=1 is cut off.

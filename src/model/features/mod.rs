@@ -12,6 +12,8 @@ mod text;
 mod vector;
 mod words;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -82,13 +84,23 @@ impl Pipeline {
     /// # Errors
     /// Inputs of another kind or shape than those of the fit, or numbers that are not finite.
     pub fn apply(&self, inputs: &Inputs) -> Result<Features> {
+        self.apply_rows(inputs, 0..inputs.len())
+    }
+
+    /// The features of some rows of `inputs`: as [`apply`](Self::apply) gives for these.
+    ///
+    /// # Panics
+    /// Where `rows` are not within the inputs, as indexing a slice does.
+    pub(crate) fn apply_rows(&self, inputs: &Inputs, rows: Range<usize>) -> Result<Features> {
         match (self, inputs) {
-            (Self::Text(text), Inputs::Texts(texts)) => Ok(Features::Sparse(text.apply(texts))),
+            (Self::Text(text), Inputs::Texts(texts)) => {
+                Ok(Features::Sparse(text.apply(&texts[rows])))
+            }
             (Self::Vector(vector), Inputs::Vectors(vectors)) => {
-                vector.apply(vectors).map(Features::Dense)
+                vector.apply_rows(vectors, rows).map(Features::Dense)
             }
             (Self::Image(image), Inputs::Images(images)) => {
-                image.apply(images).map(Features::Dense)
+                image.apply_rows(images, rows).map(Features::Dense)
             }
             _ => {
                 let (takes, got) = (self.input(), inputs.kind());
@@ -185,13 +197,16 @@ impl Fit {
 
 /// An error where a number is infinite or no number, with its column and its row, counted from `first`.
 pub(crate) fn check_finite(vectors: &Matrix, first: usize) -> Result<()> {
-    let Some(i) = vectors.values().iter().position(|value| !value.is_finite()) else {
-        return Ok(());
-    };
-    let (row, column) = (first + i / vectors.cols(), i % vectors.cols());
+    check_finite_rows(vectors.values(), vectors.cols(), first)
+}
+
+/// As [`check_finite`], of `values` row after row.
+fn check_finite_rows(values: &[f32], cols: usize, first: usize) -> Result<()> {
+    let Some(i) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (row, column) = (first + i / cols, i % cols);
     Err(Error::invalid(
         format!("vectors[{row}][{column}]"),
-        format!("expected a finite number, got {}; leave the row out", vectors.values()[i]),
+        format!("expected a finite number, got {}; leave the row out", values[i]),
     ))
 }
 
@@ -206,7 +221,7 @@ pub(crate) fn fill_rows<T>(
 where
     T: Clone + Default + Send,
 {
-    const FEW: usize = 32;
+    const FEW: usize = 64;
     let mut values = vec![T::default(); rows * cols];
     if rows <= FEW {
         values.chunks_exact_mut(cols.max(1)).enumerate().for_each(|(i, row)| fill(i, row));
@@ -242,6 +257,22 @@ mod tests {
             assert_eq!((features.rows(), features.cols()), (inputs.len(), pipeline.cols()));
             assert_eq!(pipeline.input(), inputs.kind());
         }
+    }
+
+    #[test]
+    fn some_rows_have_the_features_that_they_have_among_all() {
+        for inputs in inputs() {
+            let pipeline = Pipeline::fit(&inputs, &FeatureOptions::default()).unwrap();
+            let all = pipeline.apply(&inputs).unwrap();
+            for rows in [0..0, 0..1, 1..3, 2..4, 4..4] {
+                let some = pipeline.apply_rows(&inputs, rows.clone()).unwrap();
+                assert_eq!(some, all.select(&rows.collect::<Vec<_>>()));
+            }
+        }
+        let infinite = Inputs::Vectors(Matrix::new(3, 1, vec![1.0, 2.0, f32::INFINITY]));
+        let pipeline = Pipeline::fit(&infinite.select(&[0, 1]), &FeatureOptions::default());
+        let error = pipeline.unwrap().apply_rows(&infinite, 1..3).unwrap_err().to_string();
+        assert!(error.contains("vectors[2][0]"), "{error}");
     }
 
     #[test]
@@ -297,7 +328,7 @@ mod tests {
 
     #[test]
     fn rows_are_filled_the_same_on_one_thread_and_on_many() {
-        for rows in [0, 1, 32, 33, 1000] {
+        for rows in [0, 1, 64, 65, 1000] {
             let values = fill_rows(rows, 3, |i, row: &mut [usize]| {
                 row.iter_mut().enumerate().for_each(|(j, value)| *value = 3 * i + j);
             });

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{check_finite, fill_rows};
+use std::ops::Range;
+
+use super::{check_finite, check_finite_rows, fill_rows};
 use crate::error::{Error, Result};
 use crate::input::{InputKind, Matrix};
 
@@ -54,11 +56,16 @@ impl VectorPipeline {
     /// # Errors
     /// Another number of columns than in the fit, or numbers that are not finite.
     pub fn apply(&self, vectors: &Matrix) -> Result<Matrix> {
-        let (rows, cols) = (vectors.rows(), vectors.cols());
+        self.apply_rows(vectors, 0..vectors.rows())
+    }
+
+    /// The features of some of the rows.
+    pub(super) fn apply_rows(&self, vectors: &Matrix, rows: Range<usize>) -> Result<Matrix> {
+        let (first, count, cols) = (rows.start, rows.len(), vectors.cols());
         InputKind::Vector { dim: self.cols() }.check(InputKind::Vector { dim: cols })?;
-        check_finite(vectors, 0)?;
-        let values = fill_rows(rows, cols, |i, row| self.apply_row(vectors.row(i), row));
-        Ok(Matrix::new(rows, cols, values))
+        check_finite_rows(&vectors.values()[first * cols..rows.end * cols], cols, first)?;
+        let values = fill_rows(count, cols, |i, row| self.apply_row(vectors.row(first + i), row));
+        Ok(Matrix::new(count, cols, values))
     }
 
     /// In f64, where neither the quotients nor their squares overflow.
