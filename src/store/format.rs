@@ -76,6 +76,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The oldest version that it reads.
 pub const OLDEST_READABLE: u32 = 1;
 
+/// The largest number that a record may have: sums of it and of what a header counts fit in 64 bits.
+const MAX_NUMBER: u64 = (1 << 63) - 1;
+
 const DIRECTORY_MAGIC: [u8; 8] = *b"nearbit\0";
 pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"nearseg\0";
 pub(super) const SEGMENT_HEADER_BYTES: usize = 52;
@@ -207,7 +210,7 @@ pub(super) fn read_segment_header(bytes: &[u8]) -> Parsed<(SegmentHeader, u32)> 
         let version = reader.u32()?;
         let (bits, _zero) = (reader.u16()?, reader.u16()?);
         let (segment, collection, first) = (reader.u64()?, reader.array()?, reader.u64()?);
-        let width = Width::new(usize::from(bits)).ok().filter(|_| first < 1 << 63)?;
+        let width = Width::new(usize::from(bits)).ok().filter(|_| first <= MAX_NUMBER)?;
         Some(SegmentHeader { version, segment, collection, width, first })
     };
     let header = read(Reader(body)).ok_or("its header makes no sense")?;
@@ -270,6 +273,9 @@ pub(super) fn read_group_header(
     }
     let (header, stored) = read(Reader(&bytes[4..])).ok_or("it ends within a group header")?;
     check_crc(crc32c::crc32c_append(segment_crc, &bytes[..36]), stored)?;
+    if header.first > MAX_NUMBER {
+        return Err("the header of a group makes no sense".to_owned());
+    }
     Ok((header, stored))
 }
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use half::f16;
 
 use super::number::numbers;
-use super::{Parsed, check_crc};
+use super::{MAX_NUMBER, Parsed, check_crc};
 use crate::code::{Code, Width};
 use crate::record::{Payload, Record, RecordId};
 use crate::store::Precision;
@@ -21,9 +21,6 @@ pub(in crate::store) enum Kind {
 pub(in crate::store) const PUT: u8 = 1;
 pub(in crate::store) const DELETE: u8 = 2;
 pub(in crate::store) const PUT_AFTER_GAP: u8 = 3;
-
-/// The largest number that a record may have.
-const MAX_NUMBER: u64 = (1 << 63) - 1;
 
 const REPLACES: u8 = 1;
 const CODE: u8 = 1 << 1;

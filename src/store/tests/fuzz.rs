@@ -173,7 +173,11 @@ fn segments(place: &Place) -> Result<Vec<Vec<u8>>> {
 #[test]
 fn whole_segments() -> Result<()> {
     let (place, _) = closed()?;
-    let (examples, width) = (segments(&place)?, Width::new(16)?);
+    let (mut examples, width) = (segments(&place)?, Width::new(16)?);
+    // One whose first group has numbers at which sums end.
+    let mut late = examples[0].clone();
+    late[SEGMENT_HEADER_BYTES + 16..][..8].copy_from_slice(&(u64::MAX - 1).to_le_bytes());
+    examples.push(late);
     let manifest = Manifest::read(&place.files, &place.collection())?;
     let segment = manifest.segments[0].segment;
     let file = place.files.open(&Segment::path(&place.collection(), segment))?;
