@@ -63,7 +63,7 @@ impl Collection {
             return Err(Error::invalid("search", message));
         }
         let selection = self.select(search.filter.as_ref(), search.deadline)?;
-        let prepared = self.prepare(search)?;
+        let prepared = self.prepare(search, None)?;
         let query = index::Query {
             limit: search.limit.saturating_add(usize::from(prepared.itself.is_some())),
             radius: search.radius,

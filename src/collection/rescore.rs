@@ -56,8 +56,8 @@ pub(super) struct Prepared {
 }
 
 impl Collection {
-    /// The query's code, and what hits are to be scored with.
-    pub(super) fn prepare(&self, search: &Search) -> Result<Prepared> {
+    /// The query's code, where it is not known yet, and what hits are to be scored with.
+    pub(super) fn prepare(&self, search: &Search, code: Option<Code>) -> Result<Prepared> {
         let by = search.rescore.map(|rescore| rescore.by);
         let asked = match &search.query {
             Query::Source(source) => Asked::Source(source),
@@ -68,9 +68,12 @@ impl Collection {
                 Asked::Record(id, number, record)
             }
         };
-        let code = match &asked {
-            Asked::Source(source) => self.encode_one(source).map_err(|e| e.within("query."))?,
-            Asked::Record(id, _, record) => record.code.clone().ok_or_else(|| {
+        let code = match (&asked, code) {
+            (_, Some(code)) => code,
+            (Asked::Source(source), _) => {
+                self.encode_one(source).map_err(|e| e.within("query."))?
+            }
+            (Asked::Record(id, _, record), _) => record.code.clone().ok_or_else(|| {
                 Error::invalid("query.id", format!("record {id} was stored without a source"))
             })?,
         };

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Filter, Value};
 use crate::index::{self, Neighbour, Plan};
 use crate::record::Record;
-use crate::search::{Answer, Diversity, GroupBy, Hit, Rescore, Search, SearchStats};
+use crate::search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, Search, SearchStats};
 
 impl Collection {
     /// Finds the nearest records.
@@ -63,7 +63,7 @@ impl Collection {
     /// ```
     ///
     /// # Errors
-    /// The first error among them, its place preceded by `searches[3].`.
+    /// An error of one of them, its place preceded by `searches[3].`.
     pub fn search_batch(&self, searches: &[Search]) -> Result<Vec<Answer>> {
         self.check_alive()?;
         let place = |i: usize| move |e: Error| e.within(&format!("searches[{i}]."));
@@ -84,12 +84,17 @@ impl Collection {
                 }
             });
         }
-        let prepare = |(i, search): (usize, &Search)| {
+        let start = Instant::now();
+        let codes = self.query_codes(searches).map_err(|(i, error)| place(i)(error))?;
+        let share = start.elapsed() / codes.iter().flatten().count().max(1) as u32;
+        let prepare = |(i, (search, code)): (usize, (&Search, Option<Code>))| {
             let start = Instant::now();
-            Ok((self.prepare(search).map_err(place(i))?, start.elapsed()))
+            let shared = if code.is_some() { share } else { Duration::ZERO };
+            let prepared = self.prepare(search, code).map_err(place(i))?;
+            Ok((prepared, shared + start.elapsed()))
         };
         let prepared: Vec<(Prepared, Duration)> =
-            searches.par_iter().enumerate().map(prepare).collect::<Result<_>>()?;
+            searches.par_iter().zip(codes).enumerate().map(prepare).collect::<Result<_>>()?;
         // Those that one question to the index answers are asked together.
         let mut found: Vec<Option<(Result<Found>, Duration)>> = Vec::new();
         found.resize_with(searches.len(), || None);
@@ -143,10 +148,30 @@ impl Collection {
         self.hits(found.into_iter().map(candidate), &Search::code(code.clone()))
     }
 
+    /// The codes of the queries that are sources: many are encoded in far less time together than
+    /// one by one.
+    ///
+    /// # Errors
+    /// A source that does not fit, by the number of its search.
+    fn query_codes(&self, searches: &[Search]) -> Result<Vec<Option<Code>>, (usize, Error)> {
+        let (mut rows, mut sources) = (Vec::new(), Vec::new());
+        for (i, search) in searches.iter().enumerate() {
+            if let Query::Source(source) = &search.query {
+                rows.push(i);
+                sources.push(source);
+            }
+        }
+        let encoded = self.inner.encoder.encode(&sources);
+        let encoded = encoded.map_err(|(row, error)| (rows[row], error.within("query.")))?;
+        let mut codes = vec![None; searches.len()];
+        rows.into_iter().zip(encoded).for_each(|(i, code)| codes[i] = Some(code));
+        Ok(codes)
+    }
+
     /// Searches among records that were selected; `filtering` is left to the caller.
     fn search_among(&self, selection: &Selection, search: &Search) -> Result<Answer> {
         let start = Instant::now();
-        let prepared = self.prepare(search)?;
+        let prepared = self.prepare(search, None)?;
         let encoding = start.elapsed();
         let mut answer = self.answer(selection, search, &prepared, None)?;
         answer.stats.encoding = encoding;
