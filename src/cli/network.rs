@@ -22,6 +22,10 @@ pub struct Network {
     /// How the step size goes down
     #[arg(long, value_name = "constant|linear|cosine")]
     schedule: Option<Schedule>,
+    /// The widest code that is learned whole; a wider one is made of several that are learned alone,
+    /// side by side. 0: all are learned whole, as with --nested and with hidden layers
+    #[arg(long, value_name = "BITS")]
+    member_bits: Option<usize>,
     /// Sizes of the encoder's hidden layers, as in 512,256; "none" for a linear encoder
     #[arg(long, value_name = "SIZES", value_parser = sizes)]
     hidden: Option<Sizes>,
@@ -244,6 +248,17 @@ impl Network {
         }
         options.keep_decoder &= !self.no_decoder;
         self.families.change(options);
+        let hidden = options.decoder.iter().chain([&options.hidden]).any(|sizes| !sizes.is_empty());
+        let is_whole = hidden
+            || !options.nested.is_empty()
+            || options.binarize == Binarize::Gaussian
+            || matches!(options.sparsity, Some(Sparsity::Top(_)));
+        match self.member_bits {
+            Some(bits) => options.member_bits = (bits > 0).then_some(bits),
+            // The preset's members give way to what goes without.
+            None if is_whole => options.member_bits = None,
+            None => {}
+        }
     }
 }
 

@@ -246,6 +246,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         ("input", json!(info.input)),
         ("bits", json!(info.bits)),
         ("nested", json!(info.options.nested)),
+        ("members", json!(info.options.members())),
         ("rows", json!(info.report.rows)),
         ("validation_rows", json!(info.report.validation_rows)),
         ("sample_rows", json!(info.report.sample_rows)),

@@ -19,6 +19,7 @@ mod corrupt;
 mod data;
 mod decode;
 mod digest;
+mod ensemble;
 pub mod features;
 mod file;
 mod floor;

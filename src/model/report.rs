@@ -120,9 +120,10 @@ pub struct Report {
     /// them (see [`Memory`](super::Memory)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_rows: Option<usize>,
-    /// The epochs, in order.
+    /// The epochs, in order; of an ensemble those of one member after those of the other.
     pub epochs: Vec<EpochReport>,
-    /// The epoch whose weights the model has, from 1; 0 where they are those of the start.
+    /// The epoch whose weights the model has, from 1; 0 where they are those of the start. Of an ensemble
+    /// that of its last member.
     pub best_epoch: usize,
     /// See [`EpochReport::recall`]; of the start.
     #[serde(default)]

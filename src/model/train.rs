@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! features of all rows; some rows held out; the k-nearest-neighbour graph of the others
-//! for each epoch:
+//! for each epoch (and for each member of an [`ensemble`](super::ensemble)):
 //!     for each window of rows, which is all of them, or what of a file is in memory at a time:
 //!         every row is paired with the end of a random walk on the graph, or with a row of a near code
 //!         for each batch, in random order:
@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 
 use super::Model;
 use super::data::Data;
+use super::ensemble::{Turn, join, members};
 use super::features::Pipeline;
 use super::options::TrainOptions;
 use super::read::{Read, read};
@@ -121,12 +122,18 @@ pub(super) fn learn(
     fingerprint: &str,
     watch: &mut Watch<'_>,
 ) -> Result<Model> {
-    let mut training = Training::new(data, options)?;
-    if !training.resume(fingerprint)? {
-        training.start(watch)?;
+    let members = members(options)?;
+    let mut trained = Vec::with_capacity(members.len());
+    for (member, options) in members.iter().enumerate() {
+        let turn = Turn { member, members: members.len() };
+        let mut training = Training::new(data, options, turn)?;
+        if !training.resume(fingerprint)? {
+            training.start(watch)?;
+        }
+        watch.stage(Stage::Network)?;
+        training.run(watch, fingerprint)?;
+        trained.push(training.finish()?);
     }
-    watch.stage(Stage::Network)?;
-    training.run(watch, fingerprint)?;
-    let (network, report) = training.finish()?;
+    let (network, report) = join(trained, data.train.cols(), options)?;
     Model::new(pipeline, &network, options.clone(), report, data.train.in_order())
 }

@@ -8,6 +8,7 @@ use rand::Rng;
 use super::adam::{Adam, rate};
 use super::checkpoint::{self, State};
 use super::data::{Data, Rows, Window};
+use super::ensemble::Turn;
 use super::floor::Floor;
 use super::layer;
 use super::nested::widths;
@@ -39,10 +40,11 @@ pub(super) struct Training<'a> {
     state: State,
     epochs: usize,
     steps_per_epoch: usize,
+    turn: Turn,
 }
 
 impl<'a> Training<'a> {
-    pub fn new(data: &'a Data, options: &'a TrainOptions) -> Result<Self> {
+    pub fn new(data: &'a Data, options: &'a TrainOptions, turn: Turn) -> Result<Self> {
         let (rows, cols) = (data.train.count(), data.train.cols());
         let network = Network::new::<f32>(cols, options).map_err(internal)?;
         let variables = network.variables().into_iter().map(|(_, var)| var).collect();
@@ -68,6 +70,7 @@ impl<'a> Training<'a> {
             state: State { report, best: None },
             epochs: options.epochs_for(rows),
             steps_per_epoch: rows.div_ceil(options.batch),
+            turn,
         })
     }
 
@@ -194,15 +197,18 @@ impl<'a> Training<'a> {
                 let batch = &order[i * rows / steps..(i + 1) * rows / steps];
                 self.step(&window, batch, &partners, &mut tally)?;
                 let done = self.adam.steps as f64 - (resumed * self.steps_per_epoch) as f64;
-                let left = (self.steps() - self.adam.steps) as f64;
+                // What is told is told of all members.
+                let Turn { member, members } = self.turn;
+                let step = self.adam.steps + member as u64 * self.steps();
+                let left = (members as u64 * self.steps() - step) as f64;
                 let validation_loss =
                     self.state.report.epochs.last().and_then(|e| e.validation_loss);
                 watch.tell(Progress {
                     stage: Stage::Network,
-                    epoch: epoch + 1,
-                    epochs: self.epochs,
-                    step: self.adam.steps,
-                    steps: self.steps(),
+                    epoch: member * self.epochs + epoch + 1,
+                    epochs: members * self.epochs,
+                    step,
+                    steps: members as u64 * self.steps(),
                     loss: Some(tally.mean_loss()),
                     validation_loss,
                     balance: Some(tally.balance()),

@@ -49,7 +49,7 @@ pub struct TextOptions {
 impl Default for TextOptions {
     fn default() -> Self {
         Self {
-            vocabulary: 10_000,
+            vocabulary: 20_000,
             min_documents: 2,
             max_share: 0.5,
             stop_words: true,

@@ -12,6 +12,7 @@ impl TrainOptions {
     pub fn check(&self) -> Result<()> {
         self.check_ranges()?;
         self.check_nested()?;
+        self.check_members()?;
         self.check_goals()?;
         self.check_code_layer()?;
         self.check_starts()?;
@@ -113,6 +114,32 @@ impl TrainOptions {
             "nested",
             "the first bits of a code have no fixed number of ones; take L1 or KL to keep units quiet",
         )
+    }
+
+    /// Members can stand side by side.
+    fn check_members(&self) -> Result<()> {
+        if let Some(most) = self.member_bits {
+            integer("member bits", most, 1, 1024)?;
+        }
+        let others = [
+            ("nested widths", !self.nested.is_empty()),
+            ("hidden layers", !self.hidden.is_empty() || !self.decoder_hidden().is_empty()),
+            ("a start from ITQ", self.start_from_itq),
+            ("a fixed number of ones", matches!(self.sparsity, Some(Sparsity::Top(_)))),
+            ("a Gaussian code", self.binarize == Binarize::Gaussian),
+        ];
+        match others.iter().find(|(_, given)| *given) {
+            Some((what, _)) if self.members() > 1 => Err(Error::invalid(
+                "member bits",
+                format!(
+                    "a code of {} from members of at most {} goes without {what}; learn it whole, or \
+                     leave that out",
+                    self.bits,
+                    self.member_bits.unwrap_or_default()
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// There is something to learn, and something to judge it by.

@@ -44,6 +44,11 @@ pub struct TrainOptions {
     /// reconstruction by a width drawn for each step, as in nested dropout, Rippel et al., 2014).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<usize>,
+    /// The widest code that is learned whole. A wider one is made of several, side by side, each learned
+    /// alone with a seed of its own: their mistakes differ, so that together they make fewer (an ensemble,
+    /// Hansen and Salamon, 1990). `None`: any code is learned whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member_bits: Option<usize>,
     /// Sizes of the encoder's hidden layers, from the input to the code. Empty: a linear encoder.
     pub hidden: Vec<usize>,
     /// Sizes of the decoder's hidden layers, from the code to the output; `None` mirrors the encoder.
@@ -149,6 +154,7 @@ impl TrainOptions {
             preset,
             bits: default_bits(),
             nested: Vec::new(),
+            member_bits: None,
             hidden: Vec::new(),
             decoder: None,
             activation: Activation::Relu,
@@ -193,6 +199,7 @@ impl TrainOptions {
         };
         match preset {
             Preset::Text => Self {
+                member_bits: Some(32),
                 loss: Loss::Multinomial,
                 reconstruction: 0.3,
                 neighbours: Some(NeighbourOptions {
@@ -226,6 +233,11 @@ impl TrainOptions {
                 ..common
             },
         }
+    }
+
+    /// How many codes that are learned alone make one; 1 where it is learned whole.
+    pub fn members(&self) -> usize {
+        self.member_bits.map_or(1, |most| self.bits.bits().div_ceil(most.max(1)))
     }
 
     /// Passes over `rows` training rows.

@@ -1,5 +1,6 @@
 //! Training from end to end: what comes out, that it comes out again, and what bad input says.
 
+mod ensemble;
 mod families;
 mod fuzz;
 mod nested;
@@ -79,12 +80,13 @@ fn says(result: Result<Model>, expected: &str) {
     assert!(error.contains(expected), "expected {expected:?} in {error:?}");
 }
 
-fn all() -> [(Inputs, TrainOptions); 4] {
+fn all() -> [(Inputs, TrainOptions); 5] {
     [
         (texts(), small(Preset::Text)),
         (vectors(), small(Preset::Vector)),
         (images(), small(Preset::Image)),
         (images(), TrainOptions { nested: vec![3, 6], ..small(Preset::Image) }),
+        (texts(), TrainOptions { member_bits: Some(4), ..small(Preset::Text) }),
     ]
 }
 
