@@ -40,6 +40,7 @@ fn model(inputs: &Inputs, preset: Preset) -> Model {
         batch: rows,
         neighbours: None,
         validation: 0.0,
+        member_bits: None,
         ..TrainOptions::preset(preset)
     };
     train(inputs, &options, &mut |_| ControlFlow::Continue(())).expect("a model for the bench")

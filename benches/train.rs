@@ -54,6 +54,7 @@ fn main() {
             reconstruction: 1.0,
             neighbours: None,
             validation: 0.0,
+            member_bits: None,
             ..TrainOptions::preset(preset)
         };
         let (mut steps, mut last) = (Vec::new(), Instant::now());
