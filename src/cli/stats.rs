@@ -4,6 +4,7 @@ use std::io::Write;
 
 use nearbit::Collection;
 use nearbit::evaluate::Health;
+use nearbit::store::StoreStats;
 use serde_json::{Value, json};
 
 use super::console::Console;
@@ -22,7 +23,10 @@ const BAR: u64 = 50;
 #[command(after_help = "\
 Examples:
   nearbit stats --data-dir db --collection news
-  nearbit stats --data-dir db --collection news --output json")]
+  nearbit stats --data-dir db --collection news --output json
+
+A server counts the damage that searches and its scrubs meet:
+  grpcurl -plaintext -d '{\"name\": \"news\"}' 127.0.0.1:7450 nearbit.v1.CollectionService/GetCollection")]
 pub struct Args {
     #[command(flatten)]
     place: InCollection,
@@ -89,6 +93,7 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
                 health.mean_correlation, health.max_correlation
             )),
         ),
+        ("damaged", json!(damaged(&sizes.store))),
         ("bytes on disk", json!(sizes.store.segment_bytes + sizes.store.table_bytes)),
         ("bytes in memory", json!(sizes.index.total())),
         ("memory per code", json!(format!("{:.1} bytes", per_code(sizes.index.total() as f64)))),
@@ -115,6 +120,21 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
     writeln!(out, "\ndistances of random pairs, in bits")?;
     let distances = health.distances.iter().enumerate().filter(|(_, count)| **count > 0);
     bars(out, distances.map(|(distance, &count)| (distance.to_string(), count)))
+}
+
+/// What is known to be damaged, in words.
+fn damaged(store: &StoreStats) -> String {
+    let left_alone = store.left_alone.iter().map(|left| format!("; {}", left.reason));
+    match store.damaged + store.left_alone.len() as u64 {
+        0 => "no place was met; nearbit check looks for one".to_owned(),
+        _ => {
+            let places = store.damaged;
+            format!(
+                "{places} places were met; nearbit check names all{}",
+                left_alone.collect::<String>()
+            )
+        }
+    }
 }
 
 /// A line for each label: its count, the share that it is of all, and a bar.

@@ -194,7 +194,8 @@ impl Store {
         let rest = shared.state().segments.files().split_off(sealed.len());
         found.read_open(&shared.files, &rest, &mut checked)?;
         found.finish(&mut checked);
-        if checked.findings.is_empty() && !shared.trees.given_up() {
+        let believed = !shared.trees.given_up() && shared.state().broken.is_none();
+        if checked.findings.is_empty() && believed {
             found.compare(&shared.trees, shared.table.dir(), &mut checked);
         }
         drop((still, stay));

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::block::Run;
 use super::bloom::Bloom;
@@ -21,6 +22,8 @@ use crate::error::Result;
 pub(super) const DUE_SHARE: u64 = 8;
 /// Writers wait while there is this many times more in memory than makes a checkpoint due.
 pub(super) const WAIT_FACTOR: u64 = 4;
+/// After one that failed none begins by itself for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Merges all that is in memory into the table. Needed for nothing; the next open is quicker.
@@ -78,7 +81,8 @@ impl Store {
     /// Starts a checkpoint in a thread of its own, where one is due and none runs.
     pub(super) fn checkpoint_if_due(&self) {
         let (due, recent) = self.shared.due();
-        if recent < due || self.shared.trees.given_up() {
+        let patient = || lock_mutex(&self.shared.patient_until).is_none_or(|t| t < Instant::now());
+        if recent < due || !patient() {
             return;
         }
         self.checkpointer.start(|| {
@@ -86,6 +90,7 @@ impl Store {
             move || {
                 if let Err(error) = shared.run_checkpoint() {
                     tracing::warn!(%error, "a checkpoint failed; it will be tried again");
+                    *lock_mutex(&shared.patient_until) = Some(Instant::now() + PATIENCE);
                 }
                 shared.table.renew_if_due(|| shared.check_stop());
             }
@@ -127,9 +132,10 @@ impl Store {
         let change = shared.table.change();
         // Nobody may look between the moment when the table is empty and that when memory is full.
         let mut state = shared.state_mut();
-        if let Err(Broken(reason)) = change.and_then(|change| shared.trees.clear(&change)) {
-            tracing::error!(reason, "sled does not work; until reopened all is kept in memory");
-            shared.trees.given_up.store(true, Ordering::Release);
+        let cleared = change.and_then(|change| shared.trees.clear(&change));
+        shared.trees.given_up.store(cleared.is_err(), Ordering::Release);
+        if let Err(Broken(reason)) = cleared {
+            tracing::error!(reason, "sled does not work; until it does all is kept in memory");
         }
         state.recent = contents.recent(&state.segments, 0);
         state.merging = None;
@@ -172,24 +178,36 @@ impl Shared {
     }
 
     /// Merges what is in memory into the table. Where the table fails that is noted in `broken`.
+    ///
+    /// # Errors
+    /// A full disk: nothing was begun then.
     pub(super) fn run_checkpoint(&self) -> Result<()> {
         let _alone = lock_mutex(&self.checkpointing);
+        let sweep = {
+            let state = self.state();
+            if state.broken.is_some() {
+                return Ok(());
+            }
+            let in_table = self.trees.ids.counts().entries;
+            let live = state.segments.live().saturating_sub(state.recent.len() as u64);
+            let sweep = in_table.saturating_sub(live) * 4 > in_table;
+            self.table.check_room(self.trees.merge_bytes(state.recent.len() as u64, sweep))?;
+            sweep
+        };
         if self.trees.given_up() {
-            return Ok(());
+            self.take_up()?;
         }
-        let (recent, reach, sweep) = {
+        let (recent, reach) = {
             let mut state = self.state_mut();
+            // A look-up may have found out meanwhile.
             if state.broken.is_some() {
                 return Ok(());
             }
             let reach = state.segments.next();
-            let in_table = self.trees.ids.counts().entries;
-            let live = state.segments.live().saturating_sub(state.recent.len() as u64);
-            let sweep = in_table.saturating_sub(live) * 4 > in_table;
             let recent = std::mem::replace(&mut state.recent, Recent::new(self.width));
             let recent = Arc::new(recent);
             state.merging = Some(Arc::clone(&recent));
-            (recent, reach, sweep)
+            (recent, reach)
         };
         let prune = |run: &mut Run| {
             let state = self.state();
@@ -209,6 +227,19 @@ impl Shared {
             }
         }
         self.note_length()
+    }
+
+    /// Begins with an empty table after sled was given up, in new files where it needs them. All is in
+    /// memory.
+    fn take_up(&self) -> Result<()> {
+        let clear = || self.table.change().and_then(|change| self.trees.clear(&change));
+        if clear().is_err() {
+            self.table.renew(|| Ok(true), || Ok(()))?;
+            clear().map_err(|broken| self.table.error(broken))?;
+        }
+        self.trees.given_up.store(false, Ordering::Release);
+        tracing::info!(collection = %self.dir.display(), "sled works again; the table is filled");
+        Ok(())
     }
 
     /// Makes room for more ids where there is little, from the table and what is in memory.

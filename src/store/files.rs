@@ -14,6 +14,8 @@ mod medium;
 pub(super) mod memory;
 #[cfg(test)]
 pub(super) mod recorder;
+#[cfg(test)]
+pub(super) mod watched;
 
 use std::ffi::OsString;
 use std::fs;
@@ -271,6 +273,18 @@ impl Files {
         self.remove(path, Node::File)
     }
 
+    /// Removes a directory of files that somebody may never close: they keep no room.
+    pub(super) fn remove_emptied(&self, dir: &Path) -> Result<()> {
+        if self.look(dir)? == Some(Node::Dir) {
+            for path in self.list(dir)? {
+                if self.look(&path)? == Some(Node::File) {
+                    self.open(&path)?.truncate(0)?;
+                }
+            }
+        }
+        self.remove_dir(dir)
+    }
+
     /// Removes a directory and all below it, if it is there.
     pub(super) fn remove_dir(&self, dir: &Path) -> Result<()> {
         match self.look(dir)? {
@@ -298,6 +312,13 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".new");
     name.into()
+}
+
+/// The bytes that can be written before the disk of `dir` is full, as far as it says.
+pub(super) fn room(dir: &Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(dir);
+    let disk = disk.map_err(|error| Error::io("ask for the free space of", dir)(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether something stands at `path`.

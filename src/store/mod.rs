@@ -84,6 +84,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 pub use check::{Checked, check, settings_in};
 pub use compact::Compaction;
@@ -332,6 +333,8 @@ struct Shared {
     stamped: Mutex<Option<(u64, [u8; 16])>>,
     /// Set when the store is dropped.
     stopping: AtomicBool,
+    /// Until then no checkpoint begins by itself.
+    patient_until: Mutex<Option<Instant>>,
     /// The spare bytes up to which no other compaction is tried.
     patience: AtomicU64,
     syncer: durability::Syncer,

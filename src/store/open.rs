@@ -252,6 +252,7 @@ impl Opened {
             opened_as,
             stamped: Mutex::default(),
             stopping: AtomicBool::new(false),
+            patient_until: Mutex::default(),
             patience: AtomicU64::new(0),
             syncer: Syncer::default(),
             damages: Damages::default(),

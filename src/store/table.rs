@@ -10,7 +10,7 @@ mod renew;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct Table(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    files: Files,
     dir: PathBuf,
     rebuilt: bool,
     db: ArcSwap<sled::Db>,
@@ -64,6 +65,18 @@ struct Inner {
     tried_at: AtomicU64,
     /// Those of them that no tree in use accounted for then.
     others: AtomicU64,
+    #[cfg(test)]
+    faults: Faults,
+}
+
+/// What tests make fail.
+#[cfg(test)]
+#[derive(Default, Debug)]
+pub(super) struct Faults {
+    /// sled takes nothing more, and does the first change in part. Over when it is replaced.
+    pub(super) dead: AtomicBool,
+    /// It is not replaced.
+    pub(super) stuck: AtomicBool,
 }
 
 /// A tree of the table, wherever that stands now.
@@ -72,6 +85,9 @@ pub(super) struct Handle {
     tree: ArcSwap<sled::Tree>,
     /// The bytes of its blocks, as far as they were counted.
     pub(super) bytes: AtomicU64,
+    /// Set while it is changed, and for good where that fails: then some of it may be missing, and
+    /// nothing shows which.
+    pub(super) torn: AtomicBool,
 }
 
 impl Handle {
@@ -79,6 +95,14 @@ impl Handle {
     /// needed, from before.
     pub(super) fn now(&self) -> Arc<sled::Tree> {
         self.tree.load_full()
+    }
+
+    /// Fails where it is torn.
+    pub(super) fn whole(&self) -> Result<(), Broken> {
+        match self.torn.load(Ordering::Acquire) {
+            true => Err(Broken("a change of it failed half-way".to_owned())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -95,7 +119,11 @@ impl Table {
     /// [`Error::Unavailable`] where another handle or another process has it open; whatever the
     /// operating system refuses.
     pub fn open(dir: &Path) -> Result<Self> {
-        let files = Files::disk();
+        Self::open_on(&Files::disk(), dir)
+    }
+
+    /// The same, with other hands on sled's files; sled itself writes to the disk.
+    pub(super) fn open_on(files: &Files, dir: &Path) -> Result<Self> {
         // A table in use must not pass for one that is broken. And sled's own threads may keep it
         // open a moment longer than the last handle.
         for place in [dir, &renew::old(dir)] {
@@ -106,9 +134,9 @@ impl Table {
                 });
             }
         }
-        renew::settle(&files, dir)?;
+        renew::settle(files, dir)?;
         files.create_dir(dir)?;
-        let (db, rebuilt) = match open_sled(dir) {
+        let (db, rebuilt) = match open_sled(files, dir) {
             Ok(db) => (db, false),
             Err(Broken(reason)) => {
                 let aside = (1u32..)
@@ -121,7 +149,7 @@ impl Table {
                 );
                 files.rename(dir, &aside)?;
                 let made_anew = files.create_dir(dir).and_then(|()| {
-                    open_sled(dir).map_err(|Broken(reason)| Error::Unavailable {
+                    open_sled(files, dir).map_err(|Broken(reason)| Error::Unavailable {
                         what: format!("a new table in {} does not open: {reason}", dir.display()),
                         hint: "is the disk full, or read-only? Nothing was lost".to_owned(),
                     })
@@ -135,6 +163,7 @@ impl Table {
             }
         };
         Ok(Self(Arc::new(Inner {
+            files: files.clone(),
             dir: dir.to_path_buf(),
             rebuilt,
             db: ArcSwap::from_pointee(db),
@@ -143,6 +172,8 @@ impl Table {
             notes: Mutex::default(),
             tried_at: AtomicU64::new(0),
             others: AtomicU64::new(0),
+            #[cfg(test)]
+            faults: Faults::default(),
         })))
     }
 
@@ -167,8 +198,8 @@ impl Table {
 
     /// The same, for who sees to it that it stays where it is.
     fn length(&self) -> Result<u64> {
-        let (files, mut bytes) = (Files::disk(), 0);
-        each_file(&files, self.dir(), &mut |path| {
+        let (files, mut bytes) = (&self.0.files, 0);
+        each_file(files, self.dir(), &mut |path| {
             bytes += files.open_to_read(path)?.len()?;
             Ok(())
         })?;
@@ -209,7 +240,21 @@ impl Table {
     pub(super) fn sync(&self) -> Result<()> {
         let _stays = self.still();
         guarded(|| Ok(self.0.db.load().flush()?)).map_err(|broken| self.error(broken))?;
-        sync_files(&Files::disk(), self.dir())
+        sync_files(&self.0.files, self.dir())
+    }
+
+    #[cfg(test)]
+    pub(super) fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// What sled says of a change when a test wants it to fail.
+    #[cfg(test)]
+    pub(super) fn fault(&self) -> Result<(), Broken> {
+        match self.0.faults.dead.load(Ordering::Relaxed) {
+            true => Err(Broken("sled says: No space left on device".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Forgets the trees of a collection.
@@ -232,7 +277,8 @@ impl Table {
             self.take_notes_away().map_err(|error| Broken(error.to_string()))?;
         }
         let tree = guarded(|| Ok(ArcSwap::from_pointee(db.open_tree(&name)?)))?;
-        let handle = Arc::new(Handle { tree, bytes: AtomicU64::new(0) });
+        let (bytes, torn) = (AtomicU64::new(0), AtomicBool::new(false));
+        let handle = Arc::new(Handle { tree, bytes, torn });
         let mut trees = lock_mutex(&self.0.trees);
         trees.retain(|(_, tree)| tree.strong_count() > 0);
         trees.push((name, Arc::downgrade(&handle)));
@@ -277,11 +323,10 @@ fn sync_files(files: &Files, dir: &Path) -> Result<()> {
     files.sync_below(dir)
 }
 
-fn open_sled(dir: &Path) -> Result<sled::Db, Broken> {
+fn open_sled(files: &Files, dir: &Path) -> Result<sled::Db, Broken> {
     // A process that was killed while it opened the table leaves `snap.*.generating`; with it
     // sled never opens again.
     let stale = |path: &PathBuf| path.extension().is_some_and(|end| end == "generating");
-    let files = Files::disk();
     let listed = files.list(dir).map_err(|error| Broken(error.to_string()))?;
     for path in listed.iter().filter(|path| stale(path)) {
         files.remove_file(path).map_err(|error| Broken(error.to_string()))?;

@@ -7,8 +7,9 @@
 //! reach further than the tree. A tree whose store was closed without its codes in memory has a
 //! value `S` too, which `closed.rs` compares.
 //!
-//! A merge replaces blocks in batches, and sled applies a batch as a whole. A look-up may need two
-//! neighbouring blocks, so the two exclude one another by a lock.
+//! A merge replaces blocks in batches, which sled applies as a whole or, where it fails, in part: then
+//! nothing is read from the tree any more until it was cleared. A look-up may need two neighbouring
+//! blocks, so it and a batch exclude one another by a lock.
 
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ const BATCH_BLOCKS: usize = 500;
 const TREE_VERSION: u8 = 1;
 const MARK: &[u8] = b"M";
 const STAMP: &[u8] = b"S";
+const PROBE: &[u8] = b"P";
 
 /// What a tree holds, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -97,6 +99,11 @@ impl Tree {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The bytes of an entry in memory, which are more than it takes in a block.
+    pub(super) fn entry_bytes(&self) -> u64 {
+        self.key_bytes as u64 + 8
+    }
+
     /// Notes what it holds.
     pub(super) fn set_counts(&self, counts: Counts) {
         self.tree.bytes.store(counts.bytes, Ordering::Relaxed);
@@ -150,6 +157,7 @@ impl Tree {
     ) -> Result<(), Broken> {
         guarded(|| {
             let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            self.tree.whole()?;
             let mut last: Option<Item> = None;
             for (i, key) in keys.iter().map(AsRef::as_ref).enumerate() {
                 let (low, high) = (self.name(key, 0), self.name(key, u64::MAX));
@@ -182,6 +190,7 @@ impl Tree {
     ) -> Result<(), Broken> {
         guarded(|| {
             let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            self.tree.whole()?;
             for item in self.tree.now().range(b"B".as_slice()..b"C".as_slice()) {
                 let item = item?;
                 each(&item, self.read(&item)?)?;
@@ -201,6 +210,7 @@ impl Tree {
     ) -> Result<Option<Vec<u8>>, Broken> {
         guarded(|| {
             let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+            self.tree.whole()?;
             let covering = self.blocks_down_from(from).next().transpose()?;
             let start = covering.as_ref().map_or(from, |(name, _)| name);
             for (i, item) in self.tree.now().range(start..b"C".as_slice()).enumerate() {
@@ -252,6 +262,7 @@ impl Tree {
         prune: impl Fn(&mut Run),
     ) -> Result<(), Broken> {
         guarded(|| {
+            self.tree.whole()?;
             let mut changes = Changes::default();
             let mut done = 0;
             // Merges what the run has for the blocks before `after` into the entries of a block.
@@ -341,7 +352,13 @@ impl Tree {
     fn apply(&self, changes: Changes) -> Result<(), Broken> {
         let _change = self.table.change()?;
         let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+        // sled applies a batch to what it has in memory one value after the other, and where it fails
+        // half-way it goes on from there.
+        self.tree.torn.store(true, Ordering::Release);
+        #[cfg(test)]
+        self.table.fault().inspect_err(|_| self.remove_a_block())?;
         self.tree.now().apply_batch(changes.batch)?;
+        self.tree.torn.store(false, Ordering::Release);
         let counts = self.counts();
         let new = |now: u64, put: u64, taken: u64| (now + put).saturating_sub(taken);
         self.set_counts(Counts {
@@ -352,14 +369,29 @@ impl Tree {
         Ok(())
     }
 
+    /// What a batch may do that fails.
+    #[cfg(test)]
+    fn remove_a_block(&self) {
+        if let Some(Ok((name, _))) = self.blocks_down_from(b"C").next() {
+            let _ = self.tree.now().remove(name);
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self, _change: &Change) -> Result<(), Broken> {
         guarded(|| {
             let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+            #[cfg(test)]
+            self.table.fault()?;
             let tree = self.tree.now();
             // The mark first: a tree that is half cleared is then one that was never filled.
             tree.remove(MARK)?;
             tree.clear()?;
+            // sled says that it cannot write when it has to, and not before.
+            tree.insert(PROBE, b"")?;
+            tree.remove(PROBE)?;
+            tree.flush()?;
+            self.tree.torn.store(false, Ordering::Release);
             self.set_counts(Counts::default());
             Ok(())
         })

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::block::Run;
+use super::block::{BLOCK_BYTES, Run};
 use super::recent::Recent;
 use super::segment::Segments;
 use super::table::{Broken, Change, Table};
 use super::tree::{Counts, Tree};
 use crate::code::Width;
+
+/// The room that a merge needs beside the blocks, for sled's segments.
+const SPARE_ROOM: u64 = 2 << 20;
 
 /// The two trees of a collection.
 #[derive(Debug)]
@@ -17,7 +20,8 @@ pub(super) struct Trees {
     pub(super) ids: Tree,
     /// From a code to record numbers.
     pub(super) codes: Tree,
-    /// Set when sled does not even forget: everything stays in memory then.
+    /// Set when sled does not even forget: everything stays in memory then, until a checkpoint finds
+    /// that it works again.
     pub(super) given_up: AtomicBool,
 }
 
@@ -74,6 +78,16 @@ impl Trees {
     pub(super) fn set_stamp(&self, stamp: &[u8; 16]) -> Result<(), Broken> {
         self.ids.set_stamp(stamp)?;
         self.codes.set_stamp(stamp)
+    }
+
+    /// The bytes that a merge of `recent` may write: sled writes some nodes more than once.
+    pub(super) fn merge_bytes(&self, recent: u64, sweep: bool) -> u64 {
+        let bytes = |tree: &Tree| {
+            let blocks = tree.counts().blocks;
+            let changed = if sweep { blocks } else { blocks.min(recent) };
+            changed * BLOCK_BYTES as u64 + recent * tree.entry_bytes()
+        };
+        2 * (bytes(&self.ids) + bytes(&self.codes)) + SPARE_ROOM
     }
 
     /// Whether everything stays in memory.

@@ -560,7 +560,9 @@ fn eval_and_stats() {
     assert_eq!(stats["health"]["ones"], json!([0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5]));
     assert_eq!(stats["buckets"], json!({"1": 8}));
     assert!(stats["sizes"]["memory_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(stats["sizes"]["damaged_places"], 0);
     let table = env.run("stats --data-dir db -c c --output table").stdout;
+    assert!(table.contains("no place was met; nearbit check looks for one"), "{table}");
     for part in ["entropy", "3.00 of 8", "buckets of each size", "distances of random pairs"] {
         assert!(table.contains(part), "{part}: {table}");
     }

@@ -19,16 +19,21 @@
 //! is written again as a whole with its tenth change. So names come first, without their blocks, in
 //! order, which makes nodes of 9; then the blocks, at most 9 for a node. Measured: 1.05 times the bytes
 //! of the blocks, against 1.9 of blocks inserted at once; and no slower than a merge.
+//!
+//! A sled that could not write once, as when the disk was full, takes nothing more as long as it is open.
+//! So it is replaced in the same way when there is room again: what of it can be read is copied, and a
+//! collection whose part is torn finds nothing there, and fills it again from its segments.
 
 use std::ffi::OsString;
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
-use super::super::files::{Files, aside};
+use super::super::files::{Files, aside, room};
 use super::super::lock_mutex;
-use super::{Broken, Table, guarded, open_sled, sync_files};
+use super::{Broken, Handle, Table, guarded, open_sled, sync_files};
 use crate::error::{Error, Result};
 
 /// How long its files may be: `times` the bytes of its blocks, a fraction, and so many more.
@@ -91,10 +96,24 @@ impl Table {
         self.renew(|| self.is_too_long(&ON_DEMAND), go_on)
     }
 
+    /// Fails where the disk has no room for so many bytes more: a sled that finds out by itself is of no
+    /// use any more.
+    pub(in crate::store) fn check_room(&self, bytes: u64) -> Result<()> {
+        if room(self.dir())? >= bytes {
+            return Ok(());
+        }
+        Err(Error::io("write to", self.dir())(io::ErrorKind::StorageFull.into()))
+    }
+
     fn is_too_long(&self, allowed: &Allowed) -> Result<bool> {
+        Ok(self.length()? > self.needed(allowed))
+    }
+
+    /// The length that is allowed.
+    fn needed(&self, allowed: &Allowed) -> u64 {
         // Trees that nobody has open yet take room too: what a copy did not make shorter is needed.
         let needed = self.blocks() + self.0.others.load(Ordering::Relaxed);
-        Ok(self.length()? > needed / allowed.times.1 * allowed.times.0 + allowed.spare)
+        needed / allowed.times.1 * allowed.times.0 + allowed.spare
     }
 
     /// The bytes of the blocks of all trees in use.
@@ -102,6 +121,17 @@ impl Table {
         let trees = lock_mutex(&self.0.trees);
         let trees = trees.iter().filter_map(|(_, tree)| tree.upgrade());
         trees.map(|tree| tree.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The names of trees in use that are torn.
+    fn torn(&self) -> Vec<sled::IVec> {
+        let trees = lock_mutex(&self.0.trees);
+        let torn = |tree: &Weak<Handle>| tree.upgrade().is_some_and(|tree| tree.whole().is_err());
+        trees
+            .iter()
+            .filter(|(_, tree)| torn(tree))
+            .map(|(name, _)| name.as_bytes().into())
+            .collect()
     }
 
     /// Writes it anew where `is_due` says so.
@@ -121,11 +151,11 @@ impl Table {
         if !is_due()? {
             return Ok(());
         }
-        let files = Files::disk();
-        let renewed = self.take_notes_away().and_then(|()| self.replace(&files, &go_on));
+        let files = &self.0.files;
+        let renewed = self.take_notes_away().and_then(|()| self.replace(files, &go_on));
         if renewed.is_err() {
             // The next open removes what is left.
-            let _ = files.remove_dir(&aside(self.dir()));
+            let _ = files.remove_emptied(&aside(self.dir()));
         }
         let length = self.length()?;
         self.0.tried_at.store(length, Ordering::Relaxed);
@@ -139,12 +169,23 @@ impl Table {
     /// Copies all, and goes over to the copy. Nobody changes anything meanwhile.
     fn replace(&self, files: &Files, go_on: &impl Fn() -> Result<()>) -> Result<()> {
         let (dir, new, old) = (self.dir(), aside(self.dir()), old(self.dir()));
+        self.check_room(self.needed(&ON_DEMAND))?;
         files.remove_dir(&new)?;
         files.create_dir(&new)?;
-        let db = open_sled(&new).map_err(refused)?;
+        #[cfg(test)]
+        if self.0.faults.stuck.load(Ordering::Relaxed) {
+            return Err(refused(Broken("a test says so".to_owned())));
+        }
+        let db = open_sled(files, &new).map_err(refused)?;
         let from = self.0.db.load_full();
+        let mut torn = self.torn();
         for name in from.tree_names() {
-            copy(&from, &db, &name, go_on)?;
+            if !torn.contains(&name) && !copy(&from, &db, &name, go_on)? {
+                torn.push(name);
+            }
+        }
+        for name in &torn {
+            guarded(|| Ok(db.drop_tree(name)?)).map_err(refused)?;
         }
         guarded(|| Ok(db.flush()?)).map_err(refused)?;
         sync_files(files, &new)?;
@@ -155,7 +196,10 @@ impl Table {
         let trees: Vec<_> = trees
             .iter()
             .filter_map(|(name, tree)| Some((tree.upgrade()?, name)))
-            .map(|(tree, name)| guarded(|| Ok((tree, Arc::new(db.open_tree(name)?)))))
+            .map(|(tree, name)| {
+                let torn = torn.iter().any(|torn| torn == name.as_bytes());
+                guarded(|| Ok((tree, Arc::new(db.open_tree(name)?), torn)))
+            })
             .collect::<Result<_, _>>()
             .map_err(refused)?;
         files.rename(dir, &old)?;
@@ -169,31 +213,48 @@ impl Table {
             let _ = files.rename(&old, dir).and_then(|()| files.sync_dir(parent));
             return Err(error);
         }
-        trees.into_iter().for_each(|(handle, tree)| handle.tree.store(tree));
+        for (handle, tree, torn) in trees {
+            handle.torn.store(torn, Ordering::Release);
+            handle.tree.store(tree);
+        }
         self.0.db.store(Arc::new(db));
-        if let Err(error) = files.remove_dir(&old) {
+        #[cfg(test)]
+        self.0.faults.dead.store(false, Ordering::Relaxed);
+        let works = guarded(|| Ok(from.flush()?)).is_ok();
+        // One that does not work may never close its files.
+        let removed = if works { files.remove_dir(&old) } else { files.remove_emptied(&old) };
+        if let Err(error) = removed {
             tracing::warn!(%error, "the old table stays until the next open");
         }
         Ok(())
     }
 }
 
-/// Copies a tree.
+/// Copies a tree; false where it cannot be read.
 fn copy(
     from: &sled::Db,
     to: &sled::Db,
     name: &[u8],
     go_on: &impl Fn() -> Result<()>,
-) -> Result<()> {
-    let open = || Ok((from.open_tree(name)?, to.open_tree(name)?));
-    let (from, to) = guarded(open).map_err(refused)?;
+) -> Result<bool> {
+    let to = guarded(|| Ok(to.open_tree(name)?)).map_err(refused)?;
     let mut last: Option<sled::IVec> = None;
     loop {
         go_on()?;
-        let copied = guarded(|| {
+        let read = guarded(|| {
             let after = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let from = from.open_tree(name)?;
             let range = from.range::<&sled::IVec, _>((after, Bound::Unbounded)).take(BLOCKS);
-            let items: Vec<_> = range.collect::<sled::Result<_>>()?;
+            Ok(range.collect::<sled::Result<Vec<_>>>()?)
+        });
+        let items = match read {
+            Ok(items) => items,
+            Err(Broken(reason)) => {
+                tracing::warn!(reason, "a tree of the table cannot be read, and is filled again");
+                return Ok(false);
+            }
+        };
+        let copied = guarded(|| {
             let mut blocks = sled::Batch::default();
             for (name, block) in &items {
                 to.insert(name, b"")?;
@@ -204,7 +265,7 @@ fn copy(
         });
         last = copied.map_err(refused)?;
         if last.is_none() {
-            return Ok(());
+            return Ok(true);
         }
     }
 }

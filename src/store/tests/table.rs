@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
+use super::super::files::watched::Watched;
+use super::super::lock_mutex;
 use super::*;
 
 /// Few records make a checkpoint due; all else is as in use.
@@ -189,6 +192,145 @@ fn a_renewal_that_fails_or_is_stopped_changes_nothing() -> Result<()> {
     drop((store, table));
     place.table = None;
     assert_eq!(place.open()?.0.stats().table_reach, 60);
+    Ok(())
+}
+
+/// A collection whose table is on a disk that is watched.
+fn watched_place() -> Result<(Place, Store, Watched)> {
+    let mut place = Place::new(SMALL)?;
+    let watched = Watched::new(place.dir.path());
+    let files = Files::on(watched.clone());
+    place.table = Some(Table::open_on(&files, &place.dir.path().join("table"))?);
+    let store = place.create(64)?;
+    put_singly(&store, 0..50)?;
+    store.checkpoint()?;
+    Ok((place, store, watched))
+}
+
+/// What only a power cut would show.
+#[test]
+fn a_renewal_is_durable_before_it_takes_the_place_of_the_old_one() -> Result<()> {
+    let (mut place, _store, watched) = watched_place()?;
+    watched.watch(None);
+    renew(&place.table()?)?;
+    let done = watched.done();
+    let moved = done.iter().position(|step| step.starts_with("rename")).unwrap_or_default();
+    let (copied, rest) = done.split_at(moved);
+    for synced in ["sync table.new/db", "sync table.new/conf", "sync directory table.new"] {
+        assert!(copied.iter().any(|step| step == synced), "{synced} in {copied:?}");
+    }
+    let swapped =
+        ["rename table table.old", "sync directory ", "rename table.new table", "sync directory "];
+    assert_eq!(rest[..4], swapped);
+    assert!(rest[4..].iter().any(|step| step == "remove table.old"), "{rest:?}");
+    Ok(())
+}
+
+#[test]
+fn a_renewal_of_which_any_step_fails_leaves_one_or_the_other() -> Result<()> {
+    let (mut place, mut store, watched) = watched_place()?;
+    for step in 0.. {
+        watched.watch(Some(step));
+        let renewed = place.table().and_then(|table| renew(&table));
+        let failed = watched.done().get(step).cloned();
+        let Some(failed) = failed else { break };
+        watched.watch(None);
+        let told = renewed.is_err();
+        assert!(told || failed.starts_with("remove"), "{failed} failed, and it was not said");
+        check_whole(&store, 50)?;
+        put_singly(&store, 0..10)?;
+        store.checkpoint()?;
+        check_whole(&store, 50)?;
+        drop(store);
+        place.table = None;
+        let files = Files::on(watched.clone());
+        let table = Table::open_on(&files, &place.dir.path().join("table"))?;
+        assert!(!table.rebuilt(), "after {failed}");
+        place.table = Some(table);
+        store = place.open()?.0;
+        assert_eq!(store.stats().recent, 0, "after {failed}");
+        let names: Vec<_> = place.files.list(place.dir.path())?;
+        assert_eq!(names.len(), 2, "after {failed}: {names:?}");
+        check_whole(&store, 50)?;
+    }
+    Ok(())
+}
+
+/// After a write that failed sled takes nothing more, and of the last change it may have done a part.
+#[test]
+fn a_sled_that_cannot_write_is_replaced_as_soon_as_it_can_be() -> Result<()> {
+    for lean in [false, true] {
+        let mut place = Place::new(Limits { hash_mask: u64::MAX, ..SMALL })?;
+        let mut store = place.create(64)?;
+        if lean {
+            drop(store);
+            store = place.open_lean()?;
+        }
+        put_singly(&store, 0..500)?;
+        store.checkpoint()?;
+        let table = place.table()?;
+        let other = |name: &str| {
+            let dir = place.dir.path().join(name);
+            Store::create_on(&place.files, &dir, 2, b"", store.width(), &table, place.limits)
+        };
+        let (other, torn) = (other("other")?, other("torn")?);
+        for store in [&other, &torn] {
+            put_singly(store, 0..20)?;
+            store.checkpoint()?;
+        }
+        let moves = other.shared.state().moves;
+        let check_all = |store: &Store, records: u64| -> Result<()> {
+            for name in 0..records {
+                assert!(store.get(&id(name))?.is_some(), "{name} of {records}, lean: {lean}");
+                let near = store.within(&code(store.width(), name), 0, 10)?;
+                assert_eq!(near.len(), 1, "the code of {name}, lean: {lean}");
+            }
+            Ok(())
+        };
+        put_singly(&store, 500..505)?;
+        let faults = table.faults();
+        faults.dead.store(true, Ordering::Relaxed);
+        faults.stuck.store(true, Ordering::Relaxed);
+        put_singly(&torn, 20..22)?;
+        for store in [&store, &torn] {
+            store.shared.run_checkpoint()?;
+            assert!(store.shared.state().broken.is_some(), "it failed");
+        }
+        check_all(&store, 505)?;
+        assert!(store.checkpoint().is_err() && store.shared.trees.given_up());
+        put_singly(&store, 505..510)?;
+        check_all(&store, 510)?;
+        check_all(&other, 20)?;
+        // By itself it is tried again, but not at once.
+        store.join_background();
+        faults.stuck.store(false, Ordering::Relaxed);
+        let now = |store: &Store| *lock_mutex(&store.shared.patient_until) = None;
+        assert!(
+            lock_mutex(&store.shared.patient_until).is_some_and(|until| until > Instant::now())
+        );
+        now(&store);
+        put_singly(&store, 510..511)?;
+        store.join_background();
+        assert!(!store.shared.trees.given_up());
+        check_all(&store, 511)?;
+        store.checkpoint()?;
+        let stats = store.stats();
+        assert_eq!((stats.recent, stats.table_reach), (0, 511), "memory was given back");
+        check_whole(&store, 511)?;
+        assert_eq!(other.shared.state().moves, moves, "its part was copied");
+        check_all(&torn, 22)?;
+        for store in [&other, &torn] {
+            put_singly(store, 20..25)?;
+            store.checkpoint()?;
+            check_whole(store, 25)?;
+        }
+        drop((store, other, torn, table));
+        place.table = None;
+        let store = place.open_lean()?;
+        assert_eq!(store.shared.opened_as.is_some(), lean, "it was closed as ever");
+        assert_eq!(store.stats().recent, 0);
+        check_whole(&store, 511)?;
+    }
     Ok(())
 }
 
