@@ -21,6 +21,9 @@ use super::kernel::{Found, Kernel};
 
 /// Codes that a centre stands for, at least, on average.
 const SHARE: usize = 64;
+/// Codes that a centre stands for, at most, on average, while there are not more than `MOST`.
+const LARGE: usize = 1600;
+const MOST: usize = 64 * 1024;
 /// Codes in the sample for each centre, and how often the centres are moved.
 const SAMPLE: usize = 8;
 const ROUNDS: usize = 2;
@@ -78,9 +81,11 @@ impl Centres {
 }
 
 /// How many centres to have for so many codes: a search looks at all centres, and at some clusters
-/// whole.
+/// whole. Beyond ten million codes, clusters grow no more: the more codes there are, the nearer are
+/// the neighbours, and the smaller the part of a large cluster that is worth a look.
 fn wanted(count: usize) -> usize {
-    (2 * count.isqrt()).min(count / SHARE).max(1)
+    let most = (count / LARGE).min(MOST);
+    (2 * count.isqrt()).max(most).min(count / SHARE).max(1)
 }
 
 /// `wanted` rows from all over, in an order that means nothing; all where there are no more.

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::centres::Centres;
 use super::finder::Finder;
-use super::kernel::{Found, Kernel};
+use super::kernel::Kernel;
 
 /// Records in the order of the clusters.
 pub(super) struct Entries<'a> {
@@ -29,9 +29,7 @@ impl<'a> Entries<'a> {
     /// Finds the cluster of each row, and sorts them, on all cores.
     pub(super) fn sort(centres: &Centres, rows: &'a [u64]) -> Self {
         let words = centres.words();
-        let finder = Finder::new(Kernel::detect(), centres);
-        let places: Vec<Found> =
-            rows.par_chunks_exact(words).map(|row| finder.place(row)).collect();
+        let places = Finder::new(Kernel::detect(), centres).places(rows);
 
         let mut bounds = vec![0u32; centres.len() + 1];
         places.iter().for_each(|place| bounds[place.row as usize + 1] += 1);
