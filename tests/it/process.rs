@@ -49,6 +49,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Has it close, as a service manager does, and waits for its end.
+    pub fn stop(mut self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "exit after SIGTERM");
+    }
+
     pub async fn connect(&self) -> Channel {
         let address = format!("http://{}", self.address);
         Channel::from_shared(address).unwrap().connect().await.unwrap()

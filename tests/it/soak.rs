@@ -2,7 +2,8 @@
 //! disk grows.
 //!
 //! Two writers replace, delete and put back records of a fixed set, while others search and make
-//! snapshots; now and then the server is killed. What is acknowledged is kept beside, and compared.
+//! snapshots; now and then the server is killed, or closes. What is acknowledged is kept beside, and
+//! compared.
 //!
 //! ```text
 //! NEARBIT_SOAK=3600 cargo test --release --test it soak:: -- --nocapture    an hour
@@ -200,7 +201,9 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
         let struck = async {
             tokio::time::sleep(round.mul_f64(rng.random_range(0.8..1.2))).await;
             rounds.push((resident(&server), disk_bytes(&dir)));
-            tokio::task::block_in_place(|| drop(server));
+            // A server that closes merges all into sled, which one that is killed seldom comes to.
+            let closes = rounds.len() % 3 == 0;
+            tokio::task::block_in_place(|| if closes { server.stop() } else { drop(server) });
         };
         let searches = async { tokio::join!(search(channel.clone()), search(channel.clone())) };
         let writes = async { tokio::join!(a.write(channel.clone()), b.write(channel.clone())) };
@@ -215,7 +218,7 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
     let compacted = compacted.unwrap().into_inner();
     let live = compacted.bytes_after + compacted.table_bytes_after;
     let groups: u64 = writers.iter().map(|writer| writer.groups).sum();
-    println!("{} kills, {groups} groups, {live} live bytes", rounds.len());
+    println!("{} rounds, {groups} groups, {live} live bytes", rounds.len());
     for (i, (resident, (segments, table))) in rounds.iter().enumerate() {
         println!("round {i}: {resident} bytes resident, {segments} in segments, {table} of sled");
     }

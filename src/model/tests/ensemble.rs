@@ -58,8 +58,7 @@ fn members_give_back_their_mean() {
     let members = [of_member(0, 4), of_member(1, 3), of_member(2, 3)];
     let cols = model.info().encoder[0];
     let weights = |parts: &Parts| parts.arrays["decoder.0.weight"].values.clone();
-    let stacked: Vec<f32> =
-        members.iter().flat_map(|m| weights(m)).map(|w| w * (1.0 / 3.0)).collect();
+    let stacked: Vec<f32> = members.iter().flat_map(weights).map(|w| w * (1.0 / 3.0)).collect();
     assert_eq!(weights(&whole), stacked);
     assert_eq!(whole.arrays["decoder.0.weight"].shape, [10, cols]);
     for column in 0..cols {
