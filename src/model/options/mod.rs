@@ -47,7 +47,8 @@ pub struct TrainOptions {
     /// The widest code that is learned whole. A wider one is made of several, side by side, each learned
     /// alone with a seed of its own: their mistakes differ, so that together they make fewer (an ensemble,
     /// Hansen and Salamon, 1990). `None`: any code is learned whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Files without it are of codes that were learned whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_bits: Option<usize>,
     /// Sizes of the encoder's hidden layers, from the input to the code. Empty: a linear encoder.
     pub hidden: Vec<usize>,

@@ -106,7 +106,9 @@ fn what_members_cannot_have_is_refused_by_name() {
     refused(top, "a fixed number of ones");
     let none = TrainOptions { member_bits: Some(0), ..ensemble() };
     says(learn(&texts(), &none), "member bits: expected 1 to 1024, got 0");
-    // A code that is learned whole has no members.
+    // A code that is learned whole has no members, and its file says so.
+    let whole = TrainOptions { member_bits: None, ..ensemble() };
+    assert_eq!(learn(&texts(), &whole).unwrap().info().options, whole);
     learn(&texts(), &TrainOptions { nested: vec![3], member_bits: Some(10), ..ensemble() })
         .unwrap();
 }
