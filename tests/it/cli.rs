@@ -158,6 +158,29 @@ fn a_nested_model_is_used_at_each_of_its_widths() {
 }
 
 #[test]
+fn a_wide_code_of_texts_is_made_of_members_unless_something_goes_without() {
+    let env = TestEnv::new();
+    let train =
+        format!("train {} --epochs 1 --bits 40 --model m.safetensors", sample("paragraphs.jsonl"));
+    for (flags, members) in [
+        ("", 2),
+        ("--member-bits 10", 4),
+        ("--member-bits 0", 1),
+        ("--nested 8", 1),
+        ("--hidden 8", 1),
+        ("--decoder 8", 1),
+        ("--sparse top:3", 1),
+        ("--binarize gaussian", 1),
+    ] {
+        let trained = env.one(&format!("{train} {flags}"));
+        assert_eq!(trained["members"], members, "{flags}");
+        assert_eq!(trained["epochs"], members, "{flags}");
+    }
+    let nested = format!("{train} --nested 8 --member-bits 10");
+    env.fails(1, &nested, &["members of at most 10 goes without nested widths"]);
+}
+
+#[test]
 fn outputs() {
     let env = with_codes();
     env.file("q.npy", npy("|u1", "(2, 1)", &[0, 7]));
