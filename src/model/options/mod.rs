@@ -122,7 +122,8 @@ pub struct TrainOptions {
     /// How much memory the rows may take; `None`: as much as they need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// Where to write a checkpoint after every epoch, and to go on from if the file exists. It is no
+    /// Where to write a checkpoint after every epoch, and to go on from if the file exists. Members after
+    /// the first have files of their own beside it, with `.1`, `.2` and so on behind its name. It is no
     /// part of the model file.
     #[serde(skip)]
     pub checkpoint: Option<PathBuf>,
