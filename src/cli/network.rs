@@ -248,15 +248,10 @@ impl Network {
         }
         options.keep_decoder &= !self.no_decoder;
         self.families.change(options);
-        let hidden = options.decoder.iter().chain([&options.hidden]).any(|sizes| !sizes.is_empty());
-        let is_whole = hidden
-            || !options.nested.is_empty()
-            || options.binarize == Binarize::Gaussian
-            || matches!(options.sparsity, Some(Sparsity::Top(_)));
         match self.member_bits {
             Some(bits) => options.member_bits = (bits > 0).then_some(bits),
             // The preset's members give way to what goes without.
-            None if is_whole => options.member_bits = None,
+            None if options.wants_whole().is_some() => options.member_bits = None,
             None => {}
         }
     }

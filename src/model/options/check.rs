@@ -121,15 +121,8 @@ impl TrainOptions {
         if let Some(most) = self.member_bits {
             integer("member bits", most, 1, 1024)?;
         }
-        let others = [
-            ("nested widths", !self.nested.is_empty()),
-            ("hidden layers", !self.hidden.is_empty() || !self.decoder_hidden().is_empty()),
-            ("a start from ITQ", self.start_from_itq),
-            ("a fixed number of ones", matches!(self.sparsity, Some(Sparsity::Top(_)))),
-            ("a Gaussian code", self.binarize == Binarize::Gaussian),
-        ];
-        match others.iter().find(|(_, given)| *given) {
-            Some((what, _)) if self.members() > 1 => Err(Error::invalid(
+        match self.wants_whole() {
+            Some(what) if self.members() > 1 => Err(Error::invalid(
                 "member bits",
                 format!(
                     "a code of {} from members of at most {} goes without {what}; learn it whole, or \
@@ -140,6 +133,18 @@ impl TrainOptions {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// What is asked for that only a code has which is learned whole, if anything.
+    pub fn wants_whole(&self) -> Option<&'static str> {
+        let wishes = [
+            ("nested widths", !self.nested.is_empty()),
+            ("hidden layers", !self.hidden.is_empty() || !self.decoder_hidden().is_empty()),
+            ("a start from ITQ", self.start_from_itq),
+            ("a fixed number of ones", matches!(self.sparsity, Some(Sparsity::Top(_)))),
+            ("a Gaussian code", self.binarize == Binarize::Gaussian),
+        ];
+        wishes.into_iter().find(|(_, wished)| *wished).map(|(what, _)| what)
     }
 
     /// There is something to learn, and something to judge it by.
