@@ -52,10 +52,17 @@ fn measure(rows: usize, bits: usize, spread: Spread) {
         let plain = plain(limit);
         println!("  {limit:3} nearest, a plain scan  {plain}");
         for plan in [Plan::Auto, Plan::Scan] {
-            let ours = Times::of(&queries, |code| {
-                index.search(&Query { plan, ..Query::nearest(code, limit) }).neighbours.len()
-            });
-            println!("  {limit:3} nearest, {:12}  {ours}, {}", plan.name(), ours.beside(&plain));
+            let search = |code: &Code| index.search(&Query { plan, ..Query::nearest(code, limit) });
+            let ours = Times::of(&queries, |code| search(code).neighbours.len());
+            let mut compared: Vec<u64> =
+                queries.iter().map(|code| search(code).stats.compared).collect();
+            compared.sort_unstable();
+            println!(
+                "  {limit:3} nearest, {:12}  {ours}, {}, compares {} codes",
+                plan.name(),
+                ours.beside(&plain),
+                compared[QUERIES / 2]
+            );
         }
     }
     let plain = plain(10);

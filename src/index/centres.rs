@@ -22,8 +22,8 @@ use super::kernel::{Found, Kernel};
 /// Codes that a centre stands for, at least, on average.
 const SHARE: usize = 64;
 /// Codes that a centre stands for, at most, on average, while there are not more than `MOST`.
-const LARGE: usize = 1600;
-const MOST: usize = 64 * 1024;
+const LARGE: usize = 800;
+const MOST: usize = 128 * 1024;
 /// Codes in the sample for each centre, and how often the centres are moved.
 const SAMPLE: usize = 8;
 const ROUNDS: usize = 2;
@@ -81,7 +81,7 @@ impl Centres {
 }
 
 /// How many centres to have for so many codes: a search looks at all centres, and at some clusters
-/// whole. Beyond ten million codes, clusters grow no more: the more codes there are, the nearer are
+/// whole. Beyond 2.5 million codes, clusters grow no more: the more codes there are, the nearer are
 /// the neighbours, and the smaller the part of a large cluster that is worth a look.
 fn wanted(count: usize) -> usize {
     let most = (count / LARGE).min(MOST);

@@ -317,7 +317,8 @@ impl<'a> Search<'a> {
     /// Looks into the clusters, apart from the query's own, that can hold something near.
     ///
     /// First into those within half of the radius, to bring it down where it is still large, and
-    /// then into all the others within it.
+    /// then into all the others within it. Where half of it takes in too much, a quarter may do, and
+    /// so on, but only where the query is near to a centre: elsewhere most clusters are as near.
     ///
     /// Unless it is `forced`, gives up, and says false, where a scan should cost less, or `other`
     /// does.
@@ -329,10 +330,14 @@ impl<'a> Search<'a> {
         let mut radius = self.near();
         let mut done = None;
         if self.limit < codes && radius > 1 && !self.expired {
-            done = Some(radius / 2);
-            if !self.reach(radius / 2, None, budget(cost::VENTURE)) {
-                return false;
+            let mut near = radius / 2;
+            while !self.reach(near, None, budget(cost::VENTURE)) {
+                near /= 2;
+                if near <= self.home.distance / 2 {
+                    return false;
+                }
             }
+            done = Some(near);
             self.visit();
             radius = self.near();
         }
