@@ -3,7 +3,7 @@
 //! The simplest true version: a collection is a list of records in files that only grow. A write
 //! appends to the last file and syncs it; to open is to read the files from the start. Then:
 //!
-//! - A record is found by its number through four bytes in memory (`segment`).
+//! - A record is found by its number through a byte or two in memory (`segment`, `ascending`).
 //! - Writers that wait together share one sync (`commit`), and who can wait for it is told before it
 //!   (`durability`).
 //! - A record is found by its id (`lookup`), and by a code near its own (`nearest`), in the **table**
@@ -38,6 +38,7 @@
 //! MANIFEST, a change of the table, the state. The state is held for look-ups in memory and in the
 //! table, never for a read or a write of a segment.
 
+mod ascending;
 mod background;
 mod block;
 mod bloom;

@@ -4,6 +4,7 @@
 //! Numbers are little-endian. What is read is not to be believed before [`Reader::finish`] has
 //! compared the checksum; that its sizes fit the file is checked before room is made.
 
+use super::ascending::Ascending;
 use super::files::File;
 use crate::error::{Error, Result};
 
@@ -101,27 +102,41 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A count, and as many numbers.
     pub(super) fn u64s(&mut self) -> Result<Vec<u64>> {
-        self.numbers(u64::from_le_bytes)
+        let count = self.count(8)?;
+        let mut numbers = Vec::with_capacity(count);
+        self.each(count, |bytes| numbers.push(u64::from_le_bytes(bytes)))?;
+        Ok(numbers)
     }
 
-    pub(super) fn u32s(&mut self) -> Result<Vec<u32>> {
-        self.numbers(u32::from_le_bytes)
+    /// A count, and as many numbers of 32 bits that ascend.
+    pub(super) fn ascending(&mut self) -> Result<Ascending> {
+        let count = self.count(4)?;
+        let (mut numbers, mut ascend) = (Ascending::default(), true);
+        self.each(count, |bytes| ascend &= numbers.push(u32::from_le_bytes(bytes)))?;
+        ascend.then_some(numbers).ok_or_else(|| self.flaw("numbers that should ascend do not"))
     }
 
-    fn numbers<T, const N: usize>(&mut self, number: fn([u8; N]) -> T) -> Result<Vec<T>> {
+    /// The count of numbers of so many bytes.
+    fn count(&mut self, bytes: u64) -> Result<usize> {
         let count = self.u64()?;
-        if count > (self.end - self.at) / N as u64 {
+        if count > (self.end - self.at) / bytes {
             return Err(self.flaw(format!("it ends before {count} numbers")));
         }
-        let mut numbers = Vec::with_capacity(count as usize);
-        let mut piece = vec![0; PIECE.min(count as usize * N)];
-        while numbers.len() < count as usize {
-            let bytes = ((count as usize - numbers.len()) * N).min(PIECE);
-            self.fill(&mut piece[..bytes])?;
-            numbers.extend(piece[..bytes].as_chunks().0.iter().map(|bytes| number(*bytes)));
+        Ok(count as usize)
+    }
+
+    fn each<const N: usize>(&mut self, count: usize, mut each: impl FnMut([u8; N])) -> Result<()> {
+        let mut piece = vec![0; PIECE.min(count * N)];
+        let mut left = count * N;
+        while left > 0 {
+            let bytes = &mut piece[..left.min(PIECE)];
+            self.fill(bytes)?;
+            bytes.as_chunks().0.iter().for_each(|bytes| each(*bytes));
+            left -= bytes.len();
         }
-        Ok(numbers)
+        Ok(())
     }
 
     /// Compares the checksum: what was read is what was written, and there is no more.

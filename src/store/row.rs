@@ -1,4 +1,7 @@
-//! Ascending record numbers: a row without gaps takes no memory, one with gaps four bytes a number.
+//! Ascending record numbers: a row without gaps takes no memory, one with gaps a byte or two a number
+//! (`ascending`).
+
+use super::ascending::Ascending;
 
 /// Record numbers in ascending order, found by their place in it.
 #[derive(Clone, Debug)]
@@ -6,40 +9,41 @@ pub(super) struct Row {
     first: u64,
     len: usize,
     /// How far each number is from `first`; empty while there is no gap.
-    steps: Vec<u32>,
+    steps: Ascending,
 }
 
 impl Row {
     /// No number yet; all that come are `first` or above.
     pub(super) fn new(first: u64) -> Self {
-        Self { first, len: 0, steps: Vec::new() }
+        Self { first, len: 0, steps: Ascending::default() }
     }
 
-    /// So many numbers, by how far each is from `first`, ascending; no steps where there is no gap.
-    pub(super) fn from_steps(first: u64, len: usize, steps: Vec<u32>) -> Option<Self> {
+    /// So many numbers, by how far each is from `first`; no steps where there is no gap.
+    pub(super) fn from_steps(first: u64, len: usize, steps: Ascending) -> Option<Self> {
         let fits = steps.is_empty() || steps.len() == len;
-        (fits && steps.is_sorted_by(|a, b| a < b)).then_some(Self { first, len, steps })
+        fits.then_some(Self { first, len, steps })
     }
 
     /// How far each number is from the first possible; empty while there is no gap.
-    pub(super) fn steps(&self) -> &[u32] {
+    pub(super) fn steps(&self) -> &Ascending {
         &self.steps
     }
 
-    /// Adds a number that is above all others; false where it is too far from the first.
+    /// Adds a number; false where it is not above all others, or too far from the first.
     pub(super) fn push(&mut self, number: u64) -> bool {
         let Some(step) = number.checked_sub(self.first).and_then(|step| step.try_into().ok())
         else {
             return false;
         };
-        if step as usize != self.len && self.steps.is_empty() {
-            self.steps.extend(0..self.len as u32);
+        let gaps = step as usize != self.len || !self.steps.is_empty();
+        if gaps && self.steps.is_empty() {
+            for step in 0..self.len as u32 {
+                self.steps.push(step);
+            }
         }
-        if step as usize != self.len || !self.steps.is_empty() {
-            self.steps.push(step);
-        }
-        self.len += 1;
-        true
+        let pushed = !gaps || self.steps.push(step);
+        self.len += usize::from(pushed);
+        pushed
     }
 
     /// How many there are.
@@ -50,12 +54,12 @@ impl Row {
     /// The number that follows the last one.
     pub(super) fn next(&self) -> u64 {
         let dense = self.first + self.len as u64;
-        self.steps.last().map_or(dense, |step| self.first + u64::from(*step) + 1)
+        self.steps.last().map_or(dense, |step| self.first + u64::from(step) + 1)
     }
 
     /// The number at a place.
     pub(super) fn at(&self, place: usize) -> u64 {
-        self.first + self.steps.get(place).map_or(place as u64, |step| u64::from(*step))
+        self.first + self.steps.get(place).map_or(place as u64, u64::from)
     }
 
     /// The place of a number.
@@ -69,7 +73,7 @@ impl Row {
         let step = number.saturating_sub(self.first);
         match self.steps.is_empty() {
             true => step.min(self.len as u64) as usize,
-            false => self.steps.partition_point(|known| u64::from(*known) < step),
+            false => step.try_into().map_or(self.len, |step| self.steps.count_below(step)),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Segments in memory: where each record stands, and which are dead. Four bytes and a bit a record,
-//! and four more where compaction left gaps between the numbers (`row`).
+//! Segments in memory: where each record stands, and which are dead. A byte or two and a bit a record
+//! (`ascending`), and as much again where compaction left gaps between the numbers (`row`).
 
 mod outline;
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bitvec::vec::BitVec;
 
 use super::LeftAlone;
+use super::ascending::Ascending;
 use super::files::{File, Files};
 use super::format::{
     Parsed, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader, read_record, read_record_len,
@@ -40,7 +41,7 @@ pub(super) struct Segment {
     /// The numbers of its records.
     numbers: Row,
     /// Where each record begins.
-    offsets: Vec<u32>,
+    offsets: Ascending,
     /// Whether each was replaced or deleted.
     dead: BitVec,
     dead_count: usize,
@@ -84,7 +85,7 @@ impl Segment {
             checksum: crc,
             known: Known { segment: header.segment, length, checksum: crc },
             numbers: Row::new(header.first),
-            offsets: Vec::new(),
+            offsets: Ascending::default(),
             dead: BitVec::new(),
             dead_count: 0,
             dead_bytes: 0,
@@ -100,7 +101,8 @@ impl Segment {
     pub(super) fn push(&mut self, number: u64, offset: u64, bytes: u64) -> bool {
         let pushed = self.numbers.push(number);
         if pushed {
-            self.offsets.push(offset as u32);
+            let ascends = self.offsets.push(offset as u32);
+            debug_assert!(ascends, "records stand behind one another");
             self.dead.push(false);
             self.put_bytes += bytes;
         }
@@ -151,14 +153,14 @@ impl Segment {
 
     /// Where a record stands, be it live or dead.
     pub(super) fn locate(&self, number: u64) -> Option<Place> {
-        let i = self.numbers.find(number)?;
-        let offset = u64::from(self.offsets[i]);
-        Some(Place { file: Arc::clone(&self.file), number, offset, end: self.end(i) })
+        let (offset, end) = self.span(self.numbers.find(number)?);
+        Some(Place { file: Arc::clone(&self.file), number, offset, end })
     }
 
-    /// Where the record after record `i` begins.
-    fn end(&self, i: usize) -> u64 {
-        self.offsets.get(i + 1).map_or(self.length, |end| u64::from(*end))
+    /// Where record `i` begins, and the one after it.
+    fn span(&self, i: usize) -> (u64, u64) {
+        let begin = |i| self.offsets.get(i).map_or(self.length, u64::from);
+        (begin(i), begin(i + 1))
     }
 
     fn kill(&mut self, number: u64) {
@@ -166,7 +168,8 @@ impl Segment {
             && !self.dead.replace(i, true)
         {
             self.dead_count += 1;
-            self.dead_bytes += self.end(i) - u64::from(self.offsets[i]);
+            let (offset, end) = self.span(i);
+            self.dead_bytes += end - offset;
         }
     }
 

@@ -23,8 +23,8 @@ impl Segment {
         out.u64(self.put_bytes)?;
         out.u64(self.delete_bytes)?;
         out.u64(self.numbers.len() as u64)?;
-        out.u32s(self.numbers.steps().iter().copied())?;
-        out.u32s(self.offsets.iter().copied())?;
+        out.u32s(self.numbers.steps().iter())?;
+        out.u32s(self.offsets.iter())?;
         let dead: Vec<u32> = self.dead.iter_ones().map(|place| place as u32).collect();
         out.u32s(dead.iter().copied())?;
         out.u64s(&self.deletes)
@@ -36,23 +36,22 @@ impl Segment {
         self.put_bytes = reader.u64()?;
         self.delete_bytes = reader.u64()?;
         let len = reader.u64()?;
-        let steps = reader.u32s()?;
-        self.offsets = reader.u32s()?;
-        let dead = reader.u32s()?;
+        let steps = reader.ascending()?;
+        self.offsets = reader.ascending()?;
+        let dead = reader.ascending()?;
         self.deletes = reader.u64s()?;
-        let ascend = self.offsets.is_sorted_by(|a, b| a < b);
-        let inside = self.offsets.last().is_none_or(|last| u64::from(*last) < self.length);
+        let inside = self.offsets.last().is_none_or(|last| u64::from(last) < self.length);
         let numbers = Row::from_steps(self.header.first, len as usize, steps);
         let Some(numbers) = numbers.filter(|_| self.offsets.len() as u64 == len) else {
             return Err(reader.flaw("the numbers and places of its records do not fit"));
         };
         // The checksum is compared later: until then any place may be wrong.
-        if !ascend || !inside || dead.iter().any(|place| u64::from(*place) >= len) {
+        if !inside || dead.last().is_some_and(|place| u64::from(place) >= len) {
             return Err(reader.flaw("the places of its records do not fit"));
         }
         self.numbers = numbers;
         self.dead = BitVec::repeat(false, len as usize);
-        dead.iter().for_each(|place| self.kill(self.numbers.at(*place as usize)));
+        dead.iter().for_each(|place| self.kill(self.numbers.at(place as usize)));
         Ok(())
     }
 }
