@@ -195,7 +195,10 @@ impl Shared {
             sweep
         };
         if self.trees.given_up() {
-            self.take_up()?;
+            // All is in memory.
+            self.trees.empty(&self.table)?;
+            let collection = self.dir.display();
+            tracing::info!(%collection, "sled works again; the table is filled");
         }
         let (recent, reach) = {
             let mut state = self.state_mut();
@@ -227,19 +230,6 @@ impl Shared {
             }
         }
         self.note_length()
-    }
-
-    /// Begins with an empty table after sled was given up, in new files where it needs them. All is in
-    /// memory.
-    fn take_up(&self) -> Result<()> {
-        let clear = || self.table.change().and_then(|change| self.trees.clear(&change));
-        if clear().is_err() {
-            self.table.renew(|| Ok(true), || Ok(()))?;
-            clear().map_err(|broken| self.table.error(broken))?;
-        }
-        self.trees.given_up.store(false, Ordering::Release);
-        tracing::info!(collection = %self.dir.display(), "sled works again; the table is filled");
-        Ok(())
     }
 
     /// Makes room for more ids where there is little, from the table and what is in memory.

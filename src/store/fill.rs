@@ -56,7 +56,7 @@ pub(super) fn fill(
         Ok(())
     })?;
     let checked = reaches.and_then(|reaches| trees.check(reaches, [ids, codes], segments));
-    let reach = trees.or_cleared(checked, table, dir).map_err(|broken| table.error(broken))?;
+    let reach = trees.or_emptied(checked, table, dir)?;
 
     let most = (limits.checkpoint_records * WAIT_FACTOR) as usize;
     let (mut reach, mut recent, mut words) = (reach, Recent::new(width), Vec::new());

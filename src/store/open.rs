@@ -201,7 +201,7 @@ impl Opened {
         let checked = trees
             .reaches()
             .and_then(|reaches| trees.check(reaches, contents.sums(&segments, reaches), &segments));
-        let reach = trees.or_cleared(checked, table, dir).map_err(|broken| table.error(broken))?;
+        let reach = trees.or_emptied(checked, table, dir)?;
 
         let recent = contents.recent(&segments, reach);
         let mut known_ids = Bloom::with_room(2 * segments.live() as usize);

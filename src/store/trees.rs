@@ -125,19 +125,30 @@ impl Trees {
     }
 
     /// How far they reach, as a check found, or that they are empty now.
-    pub(super) fn or_cleared(
+    pub(super) fn or_emptied(
         &self,
         checked: Result<u64, Broken>,
         table: &Table,
         dir: &Path,
-    ) -> Result<u64, Broken> {
+    ) -> crate::Result<u64> {
         checked.or_else(|Broken(reason)| {
             tracing::warn!(
                 collection = %dir.display(), reason,
                 "the table does not agree with the segments; it is filled again from them"
             );
-            self.clear(&table.change()?).map(|()| 0)
+            self.empty(table).map(|()| 0)
         })
+    }
+
+    /// Forgets everything, also where sled is too damaged for that: then the table is written anew.
+    pub(super) fn empty(&self, table: &Table) -> crate::Result<()> {
+        let clear = || table.change().and_then(|change| self.clear(&change));
+        if clear().is_err() {
+            table.renew(|| Ok(true), || Ok(()))?;
+            clear().map_err(|broken| table.error(broken))?;
+        }
+        self.given_up.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Merges what is in memory into both.
