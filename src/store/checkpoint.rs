@@ -117,8 +117,9 @@ impl Store {
         self.compactor.join();
     }
 
-    /// Empties the table and puts everything into memory, for the next checkpoint to merge. Who
-    /// calls this holds the writer, so that the segments do not grow.
+    /// Empties the table and puts everything into memory, for the next checkpoint to merge; or fills it
+    /// at once, where memory is not to hold so much. Who calls this holds the writer, so that the
+    /// segments do not grow.
     pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: &str) -> Result<()> {
         let shared = &*self.shared;
         let _alone = lock_mutex(&shared.checkpointing);
@@ -126,6 +127,12 @@ impl Store {
             collection = %shared.dir.display(), reason,
             "the table failed; it is filled again from the segments"
         );
+        if shared.lean {
+            match shared.refill()? {
+                Ok(()) => return Ok(()),
+                Err(Broken(reason)) => tracing::warn!(reason, "it is put into memory instead"),
+            }
+        }
         let files = shared.state().segments.files();
         let contents = contents::read_again(&files, shared.hasher, shared.width)?;
         // Before the state is taken, for it may take its time.
@@ -134,6 +141,7 @@ impl Store {
         let mut state = shared.state_mut();
         let cleared = change.and_then(|change| shared.trees.clear(&change));
         shared.trees.given_up.store(cleared.is_err(), Ordering::Release);
+        shared.trees.set_filling(false);
         if let Err(Broken(reason)) = cleared {
             tracing::error!(reason, "sled does not work; until it does all is kept in memory");
         }

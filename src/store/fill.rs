@@ -1,11 +1,15 @@
-//! Opening for who needs no codes in memory: the segments are read once more for each question, so that
-//! nothing of them has to be kept but where their records begin.
+//! The table is compared and filled for who needs no codes in memory: the segments are read once more
+//! for each question, so that nothing of them has to be kept but where their records begin.
 //!
-//! When they were read for the first time, the dead are known. Then the live ones are summed up, which
-//! tells whether the table holds them, and their ids go into the filter. What the table lacks is read
-//! last: as long as it is more than writers may put into memory, it is merged piece by piece.
+//! When an open has read them for the first time, the dead are known. Then the live ones are summed up,
+//! which tells whether the table holds them, and their ids go into the filter. What the table lacks is
+//! read last: as long as it is more than writers may put into memory, it is merged piece by piece.
+//!
+//! A table that fails later is emptied and filled in the same way. Until that is done nothing is found in
+//! it: who looks waits, as writers do.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::bloom::Bloom;
 use super::checkpoint::WAIT_FACTOR;
@@ -16,8 +20,9 @@ use super::recent::Recent;
 use super::replay::replay;
 use super::segment::{Segment, SegmentFile, Segments};
 use super::table::{Broken, Table};
+use super::tree::FILLING;
 use super::trees::{Sum, Trees};
-use super::{Limits, Live};
+use super::{Limits, Live, Shared};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -44,7 +49,8 @@ pub(super) fn fill(
     let reaches = trees.reaches();
     let [ids_reach, codes_reach] = reaches.clone().unwrap_or_default();
     let [mut ids, mut codes] = [Sum::default(); 2];
-    each_live(segments, 0, |record| {
+    let is_live = |number| segments.is_live(number);
+    each_live(&segments.files(), 0, is_live, |record| {
         let hash = hasher.hash(record.id.as_bytes());
         known_ids.insert(hash);
         if record.number < ids_reach {
@@ -58,10 +64,66 @@ pub(super) fn fill(
     let checked = reaches.and_then(|reaches| trees.check(reaches, [ids, codes], segments));
     let reach = trees.or_emptied(checked, table, dir)?;
 
+    let files = segments.iter().filter(|segment| segment.next() > reach).map(Segment::to_file);
+    let files: Vec<_> = files.collect();
+    let merged = merge_pieces(trees, &files, reach, is_live, hasher, width, limits)?;
+    let (recent, reach) = merged.map_err(|broken| table.error(broken))?;
+    Ok(Filled { recent, known_ids, reach })
+}
+
+impl Shared {
+    /// Empties the table, fills it from the segments, and puts into memory no more than writers may. Who
+    /// calls this holds the writer and the checkpoint.
+    ///
+    /// # Errors
+    /// Within, of the table, in which nothing can be found then; otherwise of the segments: where they
+    /// are damaged already, the table stays as it is.
+    pub(super) fn refill(&self) -> Result<Result<(), Broken>> {
+        let files = self.state().segments.files();
+        each_live(&files, 0, |_| false, |_| Ok(()))?;
+        {
+            let mut state = self.state_mut();
+            self.trees.set_filling(true);
+            self.trees.given_up.store(false, Ordering::Release);
+            (state.recent, state.merging, state.reach) = (Recent::new(self.width), None, 0);
+            state.broken = Some(FILLING.to_owned());
+            state.moves += 1;
+        }
+        // sled writes some of its nodes twice.
+        let room = self.table.check_room(2 * self.trees.bytes());
+        if let Err(error) = room.and_then(|()| self.trees.empty(&self.table)) {
+            return Ok(Err(Broken(error.to_string())));
+        }
+        let is_live = |number| self.state().segments.is_live(number);
+        let (trees, hasher) = (&self.trees, self.hasher);
+        let merged = merge_pieces(trees, &files, 0, is_live, hasher, self.width, self.limits)?;
+        Ok(merged.map(|(recent, reach)| {
+            let mut state = self.state_mut();
+            (state.recent, state.reach, state.broken) = (recent, reach, None);
+            state.moves += 1;
+            trees.set_filling(false);
+        }))
+    }
+}
+
+/// Merges the live records in `files` from number `reach` on, piece by piece. The last of them, no more
+/// than writers may put into memory, are given back, with the number below which all are merged.
+///
+/// # Errors
+/// Within, of the table; otherwise of the segments.
+fn merge_pieces(
+    trees: &Trees,
+    files: &[SegmentFile],
+    mut reach: u64,
+    is_live: impl Fn(u64) -> bool,
+    hasher: IdHasher,
+    width: Width,
+    limits: Limits,
+) -> Result<Result<(Recent, u64), Broken>> {
     let most = (limits.checkpoint_records * WAIT_FACTOR) as usize;
-    let (mut reach, mut recent, mut words) = (reach, Recent::new(width), Vec::new());
+    let (mut recent, mut words) = (Recent::new(width), Vec::new());
     let mut broken = None;
-    let filled = each_live(segments, reach, |record| {
+    let filled = each_live(files, reach, is_live, |record| {
         if recent.len() >= most {
             let full = std::mem::replace(&mut recent, Recent::new(width));
             if let Err(Broken(reason)) = trees.merge(&full, record.number, false, |_| ()) {
@@ -80,25 +142,22 @@ pub(super) fn fill(
         Ok(())
     });
     match broken {
-        Some(reason) => Err(table.error(Broken(reason))),
-        None => filled.map(|()| Filled { recent, known_ids, reach }),
+        Some(reason) => Ok(Err(Broken(reason))),
+        None => filled.map(|()| Ok((recent, reach))),
     }
 }
 
 /// Gives every live record from number `from` on to `each`, in the order of their numbers.
 fn each_live(
-    segments: &Segments,
+    files: &[SegmentFile],
     from: u64,
+    is_live: impl Fn(u64) -> bool,
     mut each: impl FnMut(&RecordView) -> Parsed<()>,
 ) -> Result<()> {
-    let files = segments.iter().filter(|segment| segment.next() > from).map(Segment::to_file);
     for SegmentFile { file, header, crc, known, length } in files {
-        let end = replay(&file, &header, crc, &known, length, |_, _, record| {
+        let end = replay(file, header, *crc, known, *length, |_, _, record| {
             let wanted = record.kind == Kind::Put && record.number >= from;
-            match wanted && segments.is_live(record.number) {
-                true => each(record),
-                false => Ok(()),
-            }
+            if wanted && is_live(record.number) { each(record) } else { Ok(()) }
         })?;
         if end.torn > 0 {
             let message = format!("expected groups up to byte {length}");

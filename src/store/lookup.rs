@@ -4,6 +4,7 @@ use super::format::{Parsed, RecordView};
 use super::recent::Recent;
 use super::segment::Place;
 use super::table::Broken;
+use super::tree::FILLING;
 use super::trees::Trees;
 use super::{Live, State, Store, code_words, lock_mutex};
 use crate::code::Codes;
@@ -158,7 +159,10 @@ impl Store {
     }
 
     fn suspect(&self, Broken(reason): Broken) {
-        self.shared.state_mut().broken = Some(reason);
+        // It may be filled by now.
+        if reason != FILLING {
+            self.shared.state_mut().broken = Some(reason);
+        }
     }
 }
 

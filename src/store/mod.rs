@@ -11,7 +11,8 @@
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
 //! - That an id is new is nearly always known from memory (`bloom`).
 //! - Where no codes are wanted in memory, a clean close leaves what the next open needs (`closed`), and
-//!   an open after anything else keeps little of what it reads (`fill`).
+//!   an open after anything else keeps little of what it reads, as does who fills a table that failed
+//!   (`fill`).
 //! - Every file operation goes through one small trait (`files`), so that tests can rebuild what
 //!   a crash leaves at any moment, and make any operation fail.
 //! - What is damaged is found before it is asked for (`scrub`), and can still be looked at, as far as

@@ -18,7 +18,7 @@ use super::finding::Finding;
 use super::replay::replay;
 use super::segment::SegmentFile;
 use super::table::Broken;
-use super::tree::Tree;
+use super::tree::{FILLING, Tree};
 use super::{Shared, Store, lock_mutex};
 use crate::error::{Error, Result};
 
@@ -91,6 +91,7 @@ impl Store {
             match shared.scrub_tree(tree, &mut pace) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
+                Err(Broken(reason)) if reason == FILLING => break,
                 Err(Broken(reason)) => {
                     let message = format!("the tree of {name}: {reason}");
                     shared.damages.note(&Finding::of(shared.table.dir(), message));

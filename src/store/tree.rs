@@ -12,8 +12,8 @@
 //! blocks, so it and a batch exclude one another by a lock.
 
 use std::ops::Bound;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::block::{Block, Run};
 use super::table::{Broken, Change, Handle, Table, guarded};
@@ -25,6 +25,9 @@ const TREE_VERSION: u8 = 1;
 const MARK: &[u8] = b"M";
 const STAMP: &[u8] = b"S";
 const PROBE: &[u8] = b"P";
+
+/// Why nothing is found in a tree for a while.
+pub(super) const FILLING: &str = "it is being filled";
 
 /// What a tree holds, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -52,6 +55,8 @@ pub(super) struct Tree {
     counts: Mutex<Counts>,
     /// Held to read by look-ups and to write while a batch is applied.
     batches: RwLock<()>,
+    /// Set while it is filled from the beginning, and for good where that fails: nothing is found then.
+    pub(super) filling: AtomicBool,
 }
 
 /// A name and a block.
@@ -66,8 +71,8 @@ impl Tree {
         key_bytes: usize,
     ) -> Result<Self, Broken> {
         let (tree, table) = (table.tree(collection, kind)?, table.clone());
-        let counts = Mutex::default();
-        Ok(Self { tree, table, collection, key_bytes, counts, batches: RwLock::default() })
+        let (counts, batches, filling) = Default::default();
+        Ok(Self { tree, table, collection, key_bytes, counts, batches, filling })
     }
 
     /// How far the tree reaches, as it says; `None` where nothing was merged yet.
@@ -148,6 +153,15 @@ impl Tree {
         Block::read(name, bytes, self.key_bytes).map_err(Broken)
     }
 
+    /// Held by look-ups; fails where there is nothing to be found.
+    fn quiet(&self) -> Result<RwLockReadGuard<'_, ()>, Broken> {
+        let quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
+        if self.filling.load(Ordering::Acquire) {
+            return Err(Broken(FILLING.to_owned()));
+        }
+        self.tree.whole().map(|()| quiet)
+    }
+
     /// Finds the entries of many keys: `each` gets the index of the key, and a number. Quick where
     /// the keys are sorted, as neighbours share a block.
     pub(super) fn find<K: AsRef<[u8]>>(
@@ -156,8 +170,7 @@ impl Tree {
         mut each: impl FnMut(usize, u64),
     ) -> Result<(), Broken> {
         guarded(|| {
-            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
-            self.tree.whole()?;
+            let _quiet = self.quiet()?;
             let mut last: Option<Item> = None;
             for (i, key) in keys.iter().map(AsRef::as_ref).enumerate() {
                 let (low, high) = (self.name(key, 0), self.name(key, u64::MAX));
@@ -189,8 +202,7 @@ impl Tree {
         mut each: impl FnMut(&Item, Block) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
         guarded(|| {
-            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
-            self.tree.whole()?;
+            let _quiet = self.quiet()?;
             for item in self.tree.now().range(b"B".as_slice()..b"C".as_slice()) {
                 let item = item?;
                 each(&item, self.read(&item)?)?;
@@ -209,8 +221,7 @@ impl Tree {
         mut each: impl FnMut(Block),
     ) -> Result<Option<Vec<u8>>, Broken> {
         guarded(|| {
-            let _quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
-            self.tree.whole()?;
+            let _quiet = self.quiet()?;
             let covering = self.blocks_down_from(from).next().transpose()?;
             let start = covering.as_ref().map_or(from, |(name, _)| name);
             for (i, item) in self.tree.now().range(start..b"C".as_slice()).enumerate() {

@@ -95,6 +95,12 @@ impl Trees {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// While it is set nothing is found in them: they are filled from the beginning.
+    pub(super) fn set_filling(&self, filling: bool) {
+        self.ids.filling.store(filling, Ordering::Release);
+        self.codes.filling.store(filling, Ordering::Release);
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self, change: &Change) -> Result<(), Broken> {
         self.ids.clear(change)?;

@@ -412,6 +412,63 @@ fn who_needs_no_codes_has_the_table_filled_in_pieces() -> Result<()> {
     Ok(())
 }
 
+/// So it is when it fails while the store is open; and who looks meanwhile waits, and finds everything.
+#[test]
+fn who_needs_no_codes_has_a_table_that_failed_filled_in_pieces() -> Result<()> {
+    const RECORDS: u64 = 300;
+    let mut place = Place::new(Limits { hash_mask: u64::MAX, ..SMALL })?;
+    drop(place.create(64)?);
+    let store = place.open_lean()?;
+    put_singly(&store, 0..RECORDS)?;
+    store.commit(
+        (0..RECORDS).step_by(5).map(|name| Operation::Delete(id(name))).collect(),
+        |_| (),
+    )?;
+    store.checkpoint()?;
+    let over = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let read = |from: u64| {
+            let (mut name, mut looks) = (from, 0);
+            while !over.load(Ordering::Relaxed) {
+                name = (name + 7) % RECORDS;
+                let lives = name % 5 != 0;
+                assert_eq!(store.get(&id(name))?.is_some(), lives, "{name}");
+                let near = store.within(&code(store.width(), name), 0, 10)?;
+                assert_eq!(near.len(), usize::from(lives), "the code of {name}");
+                assert_eq!(store.codes()?.len() as u64, RECORDS / 5 * 4);
+                looks += 1;
+            }
+            Result::Ok(looks)
+        };
+        let readers = [scope.spawn(move || read(0)), scope.spawn(move || read(3))];
+        let scrub = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                store.scrub(|_| true)?;
+            }
+            Ok(())
+        });
+        let refill = || -> Result<()> {
+            for _ in 0..20 {
+                store.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so")?;
+                let stats = store.stats();
+                assert!(stats.recent <= 32, "{} records in memory", stats.recent);
+                assert!(stats.table_reach > RECORDS / 2, "{}", stats.table_reach);
+            }
+            Ok(())
+        };
+        let refilled = refill();
+        over.store(true, Ordering::Relaxed);
+        scrub.join().unwrap_or(Err(Error::Interrupted))?;
+        let looks = readers.map(|reader| reader.join().unwrap_or(Err(Error::Interrupted)));
+        refilled.and(looks.into_iter().sum::<Result<u64>>())
+    })?;
+    assert!(looks > 0 && store.stats().damaged == 0, "{looks} looks");
+    store.checkpoint()?;
+    check_whole(&store, RECORDS / 5 * 4)?;
+    crash(store);
+    check_whole(&place.open_lean()?, RECORDS / 5 * 4)
+}
+
 /// A table that sled cannot even empty any more is written anew, at open too.
 #[test]
 fn a_table_that_cannot_be_emptied_does_not_keep_a_store_from_opening() -> Result<()> {
@@ -426,6 +483,28 @@ fn a_table_that_cannot_be_emptied_does_not_keep_a_store_from_opening() -> Result
         let store = if lean { place.open_lean()? } else { place.open()?.0 };
         store.checkpoint()?;
         check_whole(&store, 200)?;
+    }
+    Ok(())
+}
+
+/// A segment that is damaged leaves the table as it is: what is in it is still found.
+#[test]
+fn a_table_is_not_emptied_where_a_segment_cannot_be_read() -> Result<()> {
+    let mut place = Place::new(Limits { hash_mask: u64::MAX, ..SMALL })?;
+    drop(place.create(64)?);
+    let store = place.open_lean()?;
+    put_singly(&store, 0..100)?;
+    store.checkpoint()?;
+    let file = place.files.open(&place.last_segment()?)?;
+    let last = file.len()? - 1;
+    let mut byte = [0];
+    file.read_at(&mut byte, last)?;
+    file.write_at(&[!byte[0]], last)?;
+    let refilled = store.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so");
+    assert!(matches!(refilled, Err(Error::Damaged { .. })), "{refilled:?}");
+    for name in 0..99 {
+        assert!(store.get(&id(name))?.is_some(), "{name}");
+        assert_eq!(store.within(&code(store.width(), name), 0, 10)?.len(), 1, "{name}");
     }
     Ok(())
 }
