@@ -57,6 +57,18 @@ pub(super) fn bits(a: &Tensor) -> Result<Tensor> {
     through(&sigmoid(a)?, |p| p.gt(0.5))
 }
 
+/// Bits, 1 where a is above 0; backward as if they were a step that rises between -1 and 1,
+/// with the slope `max(0, 1 - |a|)`.
+///
+/// A row whose value is far from 0 cannot change its bit. The sigmoid's slope lets it pull at the weights
+/// all the same, at 2 half as much as at 0; here those pull whose bits can still turn.
+pub(super) fn bits_near_the_step(a: &Tensor) -> Result<Tensor> {
+    let within = a.clamp(-1.0, 1.0)?;
+    // The integral of the slope.
+    let step = (within.affine(1.0, 0.5)? - (&within * within.abs()?)?.affine(0.5, 0.0)?)?;
+    through(&step, |_| a.detach().gt(0.0))
+}
+
 /// `hard(p)` forward, the identity backward (straight-through).
 fn through(p: &Tensor, hard: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let free = p.detach();
@@ -122,6 +134,18 @@ mod tests {
             assert!(values(&z).iter().all(|z| z.abs() < 1e-12 || (z - 1.0).abs() < 1e-12));
             let gradients = z.sum_all().unwrap().backward().unwrap();
             assert_eq!(values(gradients.get(&a).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn only_values_near_the_step_pass_a_gradient() {
+        let a = [-3.0f64, -1.0, -0.75, -1e-12, 0.0, 1e-12, 0.25, 1.0, 1.5];
+        let a = candle_core::Var::from_slice(&a, a.len(), &Device::Cpu).unwrap();
+        let z = bits_near_the_step(&a).unwrap();
+        assert_eq!(values(&z), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+        let gradients = z.sum_all().unwrap().backward().unwrap();
+        for (a, slope) in values(&a).iter().zip(values(gradients.get(&a).unwrap())) {
+            assert!((slope - (1.0 - a.abs()).max(0.0)).abs() < 1e-9, "{slope} at {a}");
         }
     }
 

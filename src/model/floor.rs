@@ -4,7 +4,8 @@
 //! other goals, and how much it trades depends on the data. So each epoch is judged, without labels, by
 //! what the start is judged by: the share of the 10 exact nearest training rows (by the features' cosine)
 //! of a row held out that are among the 10 nearest by code. The weights of an epoch that finds fewer than
-//! the start are not taken. Of nested codes the mean over their widths counts.
+//! the start are not taken. Of nested codes the mean over their widths counts. Without similarity nobody asked
+//! for order, and there is no floor.
 
 use rayon::prelude::*;
 

@@ -5,23 +5,31 @@
 //!
 //! ```text
 //! p_ij = softmax over j of cos(x_i, x_j) / T        q_ij = softmax over j of cos(2 z_i - 1, 2 z_j - 1) / T
-//! loss = mean over i of KL(p_i || q_i)
+//!                                                   r_ij = softmax over j of cos(a_i, 2 z_j - 1) g / T
+//! loss = mean over i of (KL(p_i || q_i) + KL(p_i || r_i)) / 2
 //! ```
 //!
 //! It is the loss of stochastic neighbour embedding (Hinton and Roweis, 2002) between features and codes.
 //! InfoNCE wants a partner nearer than all others, however near those are, and so draws neighbours
 //! together until their order is lost; here the order itself is the goal. T says how far one looks: the
-//! smaller, the more the nearest rows count alone. The codes are hard bits, and pass their gradient
-//! straight through: it is the order of finished codes that counts.
+//! smaller, the more the nearest rows count alone. The codes are hard bits: it is the order of finished codes
+//! that counts. Their gradient passes straight through where a value is near enough to 0 for its bit to turn.
+//!
+//! The second half is asymmetric, as a search may be: of the row that asks, the values a before the sigmoid
+//! are known, of the others their bits. The cosine of normal values with their signs is not 1 but
+//! sqrt(2 / pi), which g makes up for.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::code_layer::bits;
+use super::code_layer::bits_near_the_step;
 use super::known::Known;
 use super::real::{Real, largest, sum, update_values, with_values};
 use crate::input::Matrix;
 use crate::numeric::vectorized;
+
+/// The length that values are brought to: the cosine of normal values with their signs, upside down.
+const GAIN: f64 = 1.253_314_137_315_500_3;
 
 /// The loss of the values `a` before the code's sigmoid, shape (rows, bits), of the features `x`.
 pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> Result<Tensor> {
@@ -31,14 +39,27 @@ pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> R
         return Tensor::zeros((), a.dtype(), a.device());
     }
     let scale = 1.0 / (width as f64).sqrt();
-    let u = bits(a)?.affine(2.0 * scale, -scale)?;
-    let free = u.detach();
+    let bits = bits_near_the_step(a)?.affine(2.0 * scale, -scale)?;
+    // Values that are all 0 have no direction; they stay as they are.
+    let length = a.sqr()?.sum_keepdim(D::Minus1)?.affine(1.0, 1e-12)?.sqrt()?;
+    let values = a.broadcast_div(&length)?.affine(GAIN, 0.0)?;
     let x = directions::<T>(x, a)?;
-    let (wanted, near) = (x.matmul(&x.t()?)?, free.matmul(&free.t()?)?);
+    let wanted = x.matmul(&x.t()?)?;
+    let symmetric = attention::<T>(&bits, &bits, &wanted, temperature)?;
+    let asymmetric = attention::<T>(&values, &bits, &wanted, temperature)?;
+    (symmetric + asymmetric)?.affine(0.5, 0.0)
+}
+
+/// The mean over i of KL between the attention that the cosines `wanted` give to row i, and that which
+/// the products of row i of `u` with the rows of `v` give.
+fn attention<T: Real>(u: &Tensor, v: &Tensor, wanted: &Tensor, temperature: f64) -> Result<Tensor> {
+    let (rows, _) = u.dims2()?;
+    let (free_u, free_v) = (u.detach(), v.detach());
+    let near = free_u.matmul(&free_v.t()?)?;
     let heat = 1.0 / temperature;
     let step = heat / rows as f64;
     let mut losses: Vec<f64> = Vec::new();
-    with_values::<T, _>(&wanted, |wanted| {
+    with_values::<T, _>(wanted, |wanted| {
         update_values::<T>(&near, |near| {
             let pairs = near.par_chunks_mut(rows).zip(wanted.par_chunks(rows)).enumerate();
             let each = pairs.map(|(i, (near, wanted))| divergence(wanted, near, i, heat, step));
@@ -47,8 +68,8 @@ pub(super) fn similarity<T: Real>(a: &Tensor, x: &Matrix, temperature: f64) -> R
     })??;
     // Summed in the order of the rows, whatever the threads did first.
     let value = losses.iter().sum::<f64>() / rows as f64;
-    let gradients = [near.matmul(&free)?, near.t()?.matmul(&free)?];
-    u.apply_op2(&u, Known { value: T::from_f64(value), gradients, of_layers: Vec::new() })
+    let gradients = [near.matmul(&free_v)?, near.t()?.matmul(&free_u)?];
+    u.apply_op2(v, Known { value: T::from_f64(value), gradients, of_layers: Vec::new() })
 }
 
 /// KL(p || q) of row `own`, whose cosines with all rows are `wanted` among the features and `near`
@@ -97,83 +118,69 @@ fn directions<T: Real>(x: &Matrix, like: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::code_layer::sigmoid;
-    use crate::model::gradient_check::variable;
+    use crate::model::gradient_check::{check, variable};
 
-    /// The table on top, number by number, of directions `u` of the codes.
-    fn plain(u: &[Vec<f64>], x: &Matrix, temperature: f64) -> f64 {
-        let x: Vec<Vec<f64>> =
-            x.iter().map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
-        let cosine = |a: &[f64], b: &[f64]| {
-            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-        };
-        let share = |rows: &[Vec<f64>], i: usize, j: usize| {
-            let e = |k: usize| (cosine(&rows[i], &rows[k]) / temperature).exp();
-            e(j) / (0..rows.len()).filter(|&k| k != i).map(e).sum::<f64>()
-        };
+    fn dot(a: &[f64], b: &[f64]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    fn unit(rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let unit = |row: &Vec<f64>| row.iter().map(|x| x / dot(row, row).sqrt()).collect();
+        rows.iter().map(unit).collect()
+    }
+
+    /// One divergence of the table on top, number by number: `u` attends to `v`.
+    fn plain(u: &[Vec<f64>], v: &[Vec<f64>], x: &[Vec<f64>], temperature: f64) -> f64 {
         let n = u.len();
+        let share = |u: &[Vec<f64>], v: &[Vec<f64>], i: usize, j: usize| {
+            let e = |k: usize| (dot(&u[i], &v[k]) / temperature).exp();
+            e(j) / (0..n).filter(|&k| k != i).map(e).sum::<f64>()
+        };
         let pairs = (0..n).flat_map(|i| (0..n).filter(move |&j| j != i).map(move |j| (i, j)));
         let each = pairs.map(|(i, j)| {
-            let (p, q) = (share(&x, i, j), share(u, i, j));
+            let (p, q) = (share(x, x, i, j), share(u, v, i, j));
             p * (p / q).ln()
         });
         each.sum::<f64>() / n as f64
     }
 
+    fn features(n: usize) -> (Matrix, Vec<Vec<f64>>) {
+        let x = Matrix::new(n, 3, (0..3 * n).map(|i| (i as f32 * 1.3).sin()).collect());
+        let rows: Vec<Vec<f64>> =
+            x.iter().map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
+        (x, unit(&rows))
+    }
+
     #[test]
-    fn it_is_the_plain_formula_and_its_gradient_is_that_of_cosines_passed_straight_through() {
-        let (n, width, temperature) = (5, 4, 0.3);
-        let a = variable(&[n, width], 0.4);
-        let x = Matrix::new(n, 3, (0..15).map(|i| (i as f32 * 1.3).sin()).collect());
-        let signs: Vec<Vec<f64>> = (a.to_vec2::<f64>().unwrap().iter())
-            .map(|row| row.iter().map(|&a| if a > 0.0 { 1.0 } else { -1.0 }).collect())
-            .collect();
+    fn it_is_the_plain_formula_of_bits_with_bits_and_of_values_with_bits() {
+        let (n, temperature) = (5, 0.3);
+        let a = variable(&[n, 4], 0.4);
+        let (x, unit_x) = features(n);
+        let values = a.to_vec2::<f64>().unwrap();
+        let sign = |a: &f64| if *a > 0.0 { 1.0 } else { -1.0 };
+        let signs: Vec<Vec<f64>> =
+            values.iter().map(|row| row.iter().map(sign).collect()).collect();
+        let (bits, mut values) = (unit(&signs), unit(&values));
+        values.iter_mut().flatten().for_each(|value| *value *= (std::f64::consts::PI / 2.0).sqrt());
+        let symmetric = plain(&bits, &bits, &unit_x, temperature);
+        let expected = (symmetric + plain(&values, &bits, &unit_x, temperature)) / 2.0;
         let loss = similarity::<f64>(&a, &x, temperature).unwrap();
-        let (got, expected) = (loss.to_scalar::<f64>().unwrap(), plain(&signs, &x, temperature));
+        let got = loss.to_scalar::<f64>().unwrap();
         assert!((got - expected).abs() < 1e-9, "expected {expected}, got {got}");
 
-        // The slope by a bit, with the length of a code held at that of bits, times the slope of the
-        // bit's stand-in, the sigmoid.
         let gradients = loss.backward().unwrap();
-        let gradient = gradients.get(&a).unwrap().to_vec2::<f64>().unwrap();
-        let p = sigmoid(&a).unwrap().to_vec2::<f64>().unwrap();
-        let scale = (width as f64).sqrt();
-        let x_rows = &x;
-        let at = |u: &[Vec<f64>]| {
-            // `plain` divides by lengths; dots of codes of length 1 are wanted here.
-            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            let share = |i: usize, j: usize| {
-                let e = |k: usize| (dot(&u[i], &u[k]) / temperature).exp();
-                e(j) / (0..n).filter(|&k| k != i).map(e).sum::<f64>()
-            };
-            let wanted = |i: usize, j: usize| {
-                let cosine = |k: usize| {
-                    let (a, b) = (x_rows.row(i), x_rows.row(k));
-                    let dot = |a: &[f32], b: &[f32]| {
-                        a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>()
-                    };
-                    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt() / temperature).exp()
-                };
-                cosine(j) / (0..n).filter(|&k| k != i).map(cosine).sum::<f64>()
-            };
-            let pairs = (0..n).flat_map(|i| (0..n).filter(move |&j| j != i).map(move |j| (i, j)));
-            pairs.map(|(i, j)| -wanted(i, j) * share(i, j).ln()).sum::<f64>() / n as f64
-        };
-        let unit: Vec<Vec<f64>> =
-            signs.iter().map(|row| row.iter().map(|x| x / scale).collect()).collect();
-        for i in 0..n {
-            for j in 0..width {
-                let moved = |h: f64| {
-                    let mut u = unit.clone();
-                    u[i][j] += h;
-                    at(&u)
-                };
-                let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                let expected = slope * 2.0 / scale * p[i][j] * (1.0 - p[i][j]);
-                assert!((gradient[i][j] - expected).abs() < 1e-6, "{expected} {}", gradient[i][j]);
-            }
-        }
+        let gradient = gradients.get(&a).unwrap().flatten_all().unwrap().to_vec1::<f64>();
+        assert!(gradient.unwrap().iter().all(|g| g.is_finite() && *g != 0.0));
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_who_attends_and_of_who_is_attended_to() {
+        let (u, v) = (variable(&[5, 4], 0.4), variable(&[5, 4], 7.0));
+        let (x, _) = features(5);
+        let x = directions::<f64>(&x, &u).unwrap();
+        let wanted = x.matmul(&x.t().unwrap()).unwrap();
+        check(&[u.clone(), v.clone()], || attention::<f64>(&u, &v, &wanted, 0.3).unwrap());
+        check(std::slice::from_ref(&u), || attention::<f64>(&u, &u, &wanted, 0.3).unwrap());
     }
 
     #[test]

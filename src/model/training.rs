@@ -61,7 +61,8 @@ impl<'a> Training<'a> {
             data,
             options,
             objective: Objective::new(options, cols, &data.spread)?,
-            floor: match options.start_from_itq {
+            // Who does not ask for order gives it up for groups.
+            floor: match options.start_from_itq && options.similarity.is_some() {
                 true => Floor::new(data, widths(options))?,
                 false => None,
             },

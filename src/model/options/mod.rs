@@ -82,8 +82,8 @@ pub struct TrainOptions {
     /// Boltzmann machines whose weights the network starts with.
     pub pretraining: Option<Pretraining>,
     /// Whether the encoder starts as principal components, rotated to the nearest cube corners
-    /// (PCA and ITQ); needs dense features and no hidden layer. Where rows are held out, an epoch that
-    /// finds fewer of their exact neighbours than the start is not taken.
+    /// (PCA and ITQ); needs dense features and no hidden layer. Where rows are held out and similarity is
+    /// asked for, an epoch that finds fewer of their exact neighbours than the start is not taken.
     pub start_from_itq: bool,
     /// Weight of giving back the row's own features.
     pub reconstruction: f64,

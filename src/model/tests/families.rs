@@ -454,12 +454,15 @@ fn a_start_that_finds_more_neighbours_is_kept_and_similarity_finds_more_than_it(
         ..TrainOptions::preset(Preset::Vector)
     };
     // A rate that tears the start apart.
-    let torn = TrainOptions { learning_rate: 1.0, similarity: None, ..itq.clone() };
+    let torn = TrainOptions { learning_rate: 1.0, ..itq.clone() };
     let model = learn(&inputs, &torn).unwrap();
     let report = &model.info().report;
     let start = report.start_recall.unwrap();
     assert!(report.epochs.iter().all(|epoch| epoch.recall.unwrap() < start), "{report:?}");
     assert_eq!(report.best_epoch, 0);
+    // Without similarity nobody asked for neighbours.
+    let model = learn(&inputs, &TrainOptions { similarity: None, ..torn }).unwrap();
+    assert_eq!((model.info().report.start_recall, model.info().report.best_epoch), (None, 8));
 
     let similarity = Some(Similarity { weight: 1.0, temperature: 0.05 });
     let options =
