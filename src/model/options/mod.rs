@@ -217,7 +217,7 @@ impl TrainOptions {
                 // A cooler softmax looks at the nearest rows. Contrast alone gains in labels of
                 // neighbours and loses of the exact ones; similarity, the other way round.
                 neighbours: Some(NeighbourOptions { count: 10, temperature: 0.2, ..neighbours }),
-                similarity: Some(Similarity { weight: 1.0, temperature: 0.03 }),
+                similarity: Some(Similarity { weight: 0.5, temperature: 0.03 }),
                 learning_rate: 1e-3,
                 features: FeatureOptions {
                     // The numbers of an embedding are of one scale; theirs is part of the cosine.
