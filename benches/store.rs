@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! cargo bench --bench store
+//! cargo bench --bench store -- space      # only what all takes on disk while it is replaced
+//! cargo bench --bench store -- writers    # only many writers at once, beside an append and fdatasync
 //! ```
 //!
 //! A million records of a 64-bit code and an id of 7 to 13 bytes, in commits of 10,000, each synced
@@ -170,8 +172,16 @@ fn print_space(dir: &Path) {
     println!("after it was deleted: {} KiB of the table", table.bytes().unwrap() >> 10);
 }
 
+/// Whether the command line asks for this, or for nothing by name.
+fn is_wanted(what: &str) -> bool {
+    let mut asked = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    asked.peek().is_none() || asked.any(|asked| asked == what)
+}
+
 fn bench(c: &mut Criterion) {
-    print_space(tempfile::tempdir().unwrap().path());
+    if is_wanted("space") {
+        print_space(tempfile::tempdir().unwrap().path());
+    }
 
     let mut group = c.benchmark_group("store");
     group.sample_size(10).warm_up_time(Duration::from_millis(1));
@@ -228,7 +238,9 @@ fn bench(c: &mut Criterion) {
     });
     store.checkpoint().unwrap();
 
-    print_group_commit(&store, dir.path());
+    if is_wanted("writers") {
+        print_group_commit(&store, dir.path());
+    }
 
     group.throughput(Throughput::Elements(1));
     group.bench_function("commit/one record, synced", |bencher| {
