@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use nearbit::model::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, Pretraining, Procedure, Schedule,
+    Activation, Binarize, ColumnLoss, Corruption, Likeness, Loss, Pretraining, Procedure, Schedule,
     Similarity, Sparsity, TrainOptions,
 };
 
@@ -56,6 +56,9 @@ pub struct Network {
     /// Neighbours of a row in the graph of the training rows; 0 trains a plain autoencoder
     #[arg(long, value_name = "N")]
     neighbours: Option<usize>,
+    /// What neighbours are found by: the features of rows, or histograms of an image's edges
+    #[arg(long, value_name = "features|edges")]
+    likeness: Option<Likeness>,
     /// Steps of the random walk that leads from a row to the one it is paired with
     #[arg(long, value_name = "N")]
     walk: Option<usize>,
@@ -228,6 +231,7 @@ impl Network {
         }
         if let Some(neighbours) = &mut options.neighbours {
             set(&mut neighbours.count, self.neighbours);
+            set(&mut neighbours.likeness, self.likeness);
             neighbours.walk = self.walk.or(neighbours.walk);
             set(&mut neighbours.contrast, self.contrast);
             set(&mut neighbours.temperature, self.temperature);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use rand::Rng;
 
 use super::blocks::Blocks;
+use super::likeness::Nearness;
 use super::options::{Memory, TrainOptions};
 use super::part::Part;
 use super::random::{Purpose, permutation, stream};
@@ -43,16 +44,17 @@ pub(super) struct Window<'a> {
 }
 
 impl Data {
-    /// Splits the rows and finds the neighbours in each part; `told` is called now and then, and ends
-    /// it where it fails.
+    /// Splits the rows and finds the neighbours in each part, where there is a nearness; `told` is called
+    /// now and then, and ends it where it fails.
     pub fn new(
         blocks: Blocks,
         options: &TrainOptions,
+        nearness: Option<&Nearness>,
         told: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
         match (blocks.into_memory(), &options.memory) {
-            (Ok(features), _) => Self::whole(features, options),
-            (Err(blocks), Some(memory)) => Self::streamed(blocks, memory, options, told),
+            (Ok(features), _) => Self::whole(features, options, nearness),
+            (Err(blocks), Some(memory)) => Self::streamed(blocks, memory, options, nearness, told),
             (Err(_), None) => unreachable!("rows leave memory where it is limited"),
         }
     }
@@ -62,10 +64,12 @@ impl Data {
         blocks: Blocks,
         memory: &Memory,
         options: &TrainOptions,
+        nearness: Option<&Nearness>,
         told: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let (streamed, held_out, spread) = Streamed::new(blocks, memory, options, told)?;
-        let held_out = (held_out.rows() > 0).then(|| Part::new(held_out, options.neighbours));
+        let made = Streamed::new(blocks, memory, options, nearness, told)?;
+        let (streamed, held_out, spread) = made;
+        let held_out = (held_out.rows() > 0).then(|| Part::new(held_out, nearness));
         Ok(Self {
             train: Rows::Streamed(Box::new(streamed)),
             held_out: held_out.transpose()?,
@@ -74,7 +78,11 @@ impl Data {
     }
 
     /// Of rows in memory.
-    pub fn whole(mut features: Features, options: &TrainOptions) -> Result<Self> {
+    pub fn whole(
+        mut features: Features,
+        options: &TrainOptions,
+        nearness: Option<&Nearness>,
+    ) -> Result<Self> {
         let rows = features.rows();
         let mut order = permutation(&mut stream(options.seed, Purpose::Split, 0), rows);
         // A row must be left to learn from, with one to be paired with.
@@ -86,8 +94,8 @@ impl Data {
         let mut spread = Spread::default();
         spread.add(&features);
         Ok(Self {
-            train: Rows::Whole(Part::new(features, options.neighbours)?),
-            held_out: held_out.map(|rows| Part::new(rows, options.neighbours)).transpose()?,
+            train: Rows::Whole(Part::new(features, nearness)?),
+            held_out: held_out.map(|rows| Part::new(rows, nearness)).transpose()?,
             spread,
         })
     }

@@ -19,6 +19,7 @@ mod corrupt;
 mod data;
 mod decode;
 mod digest;
+mod edges;
 mod ensemble;
 pub mod features;
 mod file;
@@ -29,6 +30,7 @@ mod gradient_check;
 pub mod hyperplanes;
 mod known;
 mod layer;
+mod likeness;
 mod loss;
 mod nested;
 mod network;
@@ -66,7 +68,7 @@ use serde::Serialize;
 pub use decode::Decoded;
 pub use digest::Digest;
 pub use options::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, Memory, NeighbourOptions, Preset,
+    Activation, Binarize, ColumnLoss, Corruption, Likeness, Loss, Memory, NeighbourOptions, Preset,
     Pretraining, Procedure, Schedule, Similarity, Sparsity, TrainOptions,
 };
 pub use report::{EpochReport, Progress, Report, Stage};

@@ -2,10 +2,10 @@
 
 use rand::{Rng, RngExt};
 
-use super::options::NeighbourOptions;
+use super::likeness::Nearness;
 use crate::error::Result;
 use crate::input::Features;
-use crate::numeric::{Neighbours, nearest_other_rows};
+use crate::numeric::Neighbours;
 
 /// Rows with their graph.
 pub(super) struct Part {
@@ -15,13 +15,9 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub fn new(rows: Features, neighbours: Option<NeighbourOptions>) -> Result<Self> {
-        let graph = match neighbours {
-            Some(neighbours) if rows.rows() > 1 => {
-                Some(nearest_other_rows(&rows, neighbours.count)?)
-            }
-            _ => None,
-        };
+    pub fn new(rows: Features, nearness: Option<&Nearness>) -> Result<Self> {
+        let nearness = nearness.filter(|_| rows.rows() > 1);
+        let graph = nearness.map(|nearness| nearness.graph(&rows)).transpose()?;
         Ok(Self { rows, graph })
     }
 
@@ -66,9 +62,10 @@ pub(super) fn take_learned(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Matrix;
-    use crate::model::options::{Preset, TrainOptions};
+    use crate::input::{InputKind, Matrix};
+    use crate::model::options::{NeighbourOptions, Preset, TrainOptions};
     use crate::model::random::{Purpose, stream};
+    use crate::numeric::nearest_other_rows;
 
     /// Four bundles of ten directions each.
     fn rows() -> Features {
@@ -81,9 +78,10 @@ mod tests {
 
     #[test]
     fn walks_stay_among_neighbours_and_go_further_the_longer_they_are() {
-        let neighbours = TrainOptions::preset(Preset::Vector).neighbours;
-        let neighbours = neighbours.map(|n| NeighbourOptions { count: 2, ..n });
-        let part = Part::new(rows(), neighbours).unwrap();
+        let neighbours = TrainOptions::preset(Preset::Vector).neighbours.unwrap();
+        let neighbours = NeighbourOptions { count: 2, ..neighbours };
+        let nearness = Nearness::new(neighbours, InputKind::Vector { dim: 2 }).unwrap();
+        let part = Part::new(rows(), Some(&nearness)).unwrap();
         let mut rng = stream(1, Purpose::Walk, 0);
         let mut reach = |steps| -> usize {
             let partners = part.partners(steps, &mut rng);

@@ -10,6 +10,7 @@ use std::borrow::Borrow;
 use super::blocks::{Blocks, Gathering};
 use super::checkpoint::Fingerprint;
 use super::features::{Fit, Pipeline};
+use super::likeness::Nearness;
 use super::options::TrainOptions;
 use super::report::{Stage, Watch};
 use super::unusable::{check_count, check_features};
@@ -19,6 +20,8 @@ use crate::input::Inputs;
 /// What was made of inputs.
 pub(super) struct Read {
     pub pipeline: Pipeline,
+    /// Finds neighbours, where they are used.
+    pub nearness: Option<Nearness>,
     pub blocks: Blocks,
     /// For the checkpoint; empty where there is none.
     pub fingerprint: String,
@@ -35,6 +38,8 @@ where
     C: Borrow<Inputs>,
 {
     let (pipeline, expected) = fit(open, options, watch)?;
+    let nearness =
+        options.neighbours.map(|how| Nearness::new(how, pipeline.input())).transpose()?;
     let mut fingerprint = match options.checkpoint {
         Some(_) => Some(Fingerprint::new(pipeline.cols(), options)?),
         None => None,
@@ -63,7 +68,7 @@ where
     };
     check_count(rows)?;
     let fingerprint = fingerprint.map_or_else(String::new, |fingerprint| fingerprint.finish());
-    Ok(Read { pipeline, blocks: gathering.finish()?, fingerprint })
+    Ok(Read { pipeline, nearness, blocks: gathering.finish()?, fingerprint })
 }
 
 /// The pipeline of all rows, and how many they are.

@@ -14,6 +14,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt};
 
 use super::blocks::Blocks;
+use super::likeness::Nearness;
 use super::options::{Memory, TrainOptions};
 use super::part::Part;
 use super::random::{Purpose, permutation, stream};
@@ -69,6 +70,7 @@ impl Streamed {
         blocks: Blocks,
         memory: &Memory,
         options: &TrainOptions,
+        nearness: Option<&Nearness>,
         told: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Self, Features, Spread)> {
         let n = blocks.rows();
@@ -87,11 +89,11 @@ impl Streamed {
             blocks,
         };
         let (held_out, size) = streamed.survey(told)?;
-        if let Some(neighbours) = options.neighbours {
+        if let Some(nearness) = nearness {
             let rows = streamed.sample.rows.select(&[]);
             let rows = std::mem::replace(&mut streamed.sample.rows, rows);
-            streamed.sample = Part::new(rows, Some(neighbours))?;
-            streamed.near = Some(streamed.find_near(neighbours.count, memory, told)?);
+            streamed.sample = Part::new(rows, Some(nearness))?;
+            streamed.near = Some(streamed.find_near(nearness, memory, told)?);
         }
         Ok((streamed, held_out, size))
     }
@@ -115,17 +117,18 @@ impl Streamed {
 
     fn find_near(
         &self,
-        count: usize,
+        nearness: &Nearness,
         memory: &Memory,
         told: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Near> {
         let mut file = Scratch::new(&memory.folder())?;
-        let count = count.min(self.sample.rows.rows() - 1);
+        let sample = nearness.looks(&self.sample.rows);
+        let count = nearness.count.min(sample.rows() - 1);
         let blocks: Vec<usize> = (0..self.blocks.len()).collect();
         for blocks in blocks.chunks(SEARCHED) {
             told()?;
             let Loaded { rows, own, .. } = self.load(blocks)?;
-            let near = nearest_others(&self.sample.rows, &rows, &own, count)?;
+            let near = nearest_others(&sample, &nearness.looks(&rows), &own, count)?;
             let mut lists = near.as_flat();
             for &block in blocks {
                 let rows = self.before[block + 1] - self.before[block];
@@ -250,7 +253,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::input::Matrix;
+    use crate::input::{InputKind, Matrix};
     use crate::model::blocks::Gathering;
     use crate::model::options::{NeighbourOptions, Preset};
     use crate::model::random::normal;
@@ -282,7 +285,11 @@ mod tests {
             ..preset
         };
         let blocks = Gathering::new(Features::Dense(rows()), &options).unwrap().finish().unwrap();
-        let made = Streamed::new(blocks, &memory, &options, &mut || Ok(())).unwrap();
+        let dim = rows().cols();
+        let nearness =
+            Nearness::new(options.neighbours.unwrap(), InputKind::Vector { dim }).unwrap();
+        let made =
+            Streamed::new(blocks, &memory, &options, Some(&nearness), &mut || Ok(())).unwrap();
         let (streamed, held_out, spread) = made;
         let held = numbers(&held_out);
         assert_eq!(held.len(), 260);

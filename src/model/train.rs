@@ -104,13 +104,13 @@ where
 {
     options.check()?;
     let mut watch = Watch::new(progress);
-    let Read { pipeline, blocks, fingerprint } = read(open, options, &mut watch)?;
+    let Read { pipeline, nearness, blocks, fingerprint } = read(open, options, &mut watch)?;
     let stage = match options.neighbours {
         Some(_) => Stage::Neighbours,
         None => Stage::Features,
     };
     watch.stage(stage)?;
-    let data = Data::new(blocks, options, &mut || watch.stage(stage))?;
+    let data = Data::new(blocks, options, nearness.as_ref(), &mut || watch.stage(stage))?;
     learn(pipeline, &data, options, &fingerprint, &mut watch)
 }
 

@@ -181,11 +181,33 @@ pub enum Schedule {
     Cosine,
 }
 
-/// How to use the k-nearest-neighbour graph of the training rows (by their features' cosine).
+/// What neighbours are found by: the cosine of
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Likeness {
+    /// the features that the network reads.
+    #[default]
+    Features,
+    /// histograms of the directions of edges in cells of an image; for images. They bear a stroke's being
+    /// moved or made bolder, and the network, which reads pixels all the same, learns to bear it too.
+    Edges,
+}
+
+impl Likeness {
+    /// Whether it is by features, which older files do not mention.
+    fn is_by_features(&self) -> bool {
+        *self == Self::Features
+    }
+}
+
+/// How to use the k-nearest-neighbour graph of the training rows.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NeighbourOptions {
     /// Neighbours of a row, 1..=1000. In a small set take few: others are no longer near.
     pub count: usize,
+    /// What they are found by.
+    #[serde(default, skip_serializing_if = "Likeness::is_by_features")]
+    pub likeness: Likeness,
     /// Steps of the random walk that leads from a row to the one it is paired with, 1..=1000. `None`:
     /// a twelfth of the square root of the number of rows, so 4 for 2,000 and 22 for 70,000, since a
     /// cluster of more rows is a longer way across.
@@ -266,6 +288,7 @@ words!(Activation: "activation",
     Linear = "linear", Relu = "relu", Tanh = "tanh", Sigmoid = "sigmoid", Gelu = "gelu");
 words!(Loss: "loss", Squared = "squared", Bernoulli = "bernoulli", Multinomial = "multinomial",
     Poisson = "poisson");
+words!(Likeness: "likeness", Features = "features", Edges = "edges");
 words!(Procedure: "procedure",
     Backpropagation = "backpropagation", Recirculation = "recirculation");
 words!(Schedule: "schedule", Constant = "constant", Linear = "linear", Cosine = "cosine");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::kinds::{
-    Activation, Binarize, ColumnLoss, Corruption, Loss, Memory, NeighbourOptions, Preset,
+    Activation, Binarize, ColumnLoss, Corruption, Likeness, Loss, Memory, NeighbourOptions, Preset,
     Pretraining, Procedure, Schedule, Similarity, Sparsity,
 };
 use super::features::{FeatureOptions, VectorOptions};
@@ -193,6 +193,7 @@ impl TrainOptions {
         };
         let neighbours = NeighbourOptions {
             count: 20,
+            likeness: Likeness::Features,
             walk: Some(1),
             contrast: 1.0,
             temperature: 0.5,
@@ -230,7 +231,12 @@ impl TrainOptions {
                 hidden: vec![512, 256],
                 loss: Loss::Bernoulli,
                 reconstruction: 0.1,
-                neighbours: Some(NeighbourOptions { count: 10, walk: None, ..neighbours }),
+                neighbours: Some(NeighbourOptions {
+                    count: 10,
+                    likeness: Likeness::Edges,
+                    walk: None,
+                    ..neighbours
+                }),
                 learning_rate: 2e-3,
                 ..common
             },

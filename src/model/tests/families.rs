@@ -4,6 +4,7 @@ use nalgebra::DMatrix;
 
 use super::*;
 use crate::model::corrupt::corrupt;
+use crate::model::likeness::Nearness;
 use crate::model::options::{ColumnLoss, Corruption, Pretraining, Procedure, Similarity, Sparsity};
 use crate::numeric::Components;
 
@@ -472,4 +473,36 @@ fn a_start_that_finds_more_neighbours_is_kept_and_similarity_finds_more_than_it(
     let last = report.epochs[19].recall.unwrap();
     assert_eq!((report.start_recall, report.best_epoch), (Some(start), 20));
     assert!(last > start + 0.01, "{start} to {last}");
+}
+
+/// The histograms say what is alike better than the pixels that the network reads do.
+#[test]
+fn neighbours_by_edges_are_of_one_digit_more_often_than_by_pixels() {
+    let (inputs, labels) = (digits(0..1797), digit_labels(0..1797));
+    let pixels = Pipeline::fit(&inputs, &Default::default()).unwrap().apply(&inputs).unwrap();
+    let preset = TrainOptions::preset(Preset::Image).neighbours.unwrap();
+    let of_one_kind = |likeness| {
+        let nearness = Nearness::new(NeighbourOptions { likeness, ..preset }, inputs.kind());
+        let graph = nearness.unwrap().graph(&pixels).unwrap();
+        let same = (0..1797).flat_map(|row| {
+            let label = |row: u32| labels[row as usize];
+            graph.of(row).iter().filter(move |&&other| label(other) == label(row as u32))
+        });
+        same.count() as f64 / graph.as_flat().len() as f64
+    };
+    let (by_pixels, by_edges) = (of_one_kind(Likeness::Features), of_one_kind(Likeness::Edges));
+    // Wrong ones are a third fewer.
+    assert!(1.0 - by_edges < 0.7 * (1.0 - by_pixels), "{by_edges} by edges, {by_pixels} by pixels");
+}
+
+#[test]
+fn what_has_no_edges_is_refused() {
+    let by_edges = |preset| {
+        let mut options = small(preset);
+        options.neighbours.as_mut().unwrap().likeness = Likeness::Edges;
+        options
+    };
+    let expected = "likeness: only images have edges, got vectors of 12";
+    says(learn(&vectors(), &by_edges(Preset::Vector)), expected);
+    says(learn(&texts(), &by_edges(Preset::Text)), "likeness: only images have edges, got text;");
 }

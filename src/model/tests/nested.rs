@@ -150,7 +150,7 @@ fn the_loss_is_the_mean_of_the_losses_of_networks_cut_to_each_width() {
         let options = TrainOptions { validation: 0.0, start_from_itq: false, ..options };
         let rows = Pipeline::fit(&inputs, &options.features).unwrap().apply(&inputs).unwrap();
         let cols = rows.cols();
-        let data = Data::whole(rows, &options).unwrap();
+        let data = Data::whole(rows, &options, None).unwrap();
         let rows = &data.train.pool().rows;
         let whole = Network::new::<f32>(cols, &options).unwrap();
         let of = |numbers: std::ops::Range<usize>| rows.select(&numbers.collect::<Vec<_>>());

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use super::*;
 use crate::model::blocks::{Blocks, Gathering};
 use crate::model::data::Data;
+use crate::model::likeness::Nearness;
 use crate::model::report::Watch;
 
 const MIB: u64 = 1 << 20;
@@ -74,7 +75,9 @@ fn a_training_from_a_file_is_one_from_memory_with_the_same_batches() {
         let features = pipeline.apply(&inputs).unwrap();
         let blocks = gathered(&features, &options).in_memory(features);
         let memory = options.memory.as_ref().unwrap();
-        let data = Data::streamed(blocks, memory, &options, &mut || Ok(())).unwrap();
+        let nearness = options.neighbours.map(|how| Nearness::new(how, inputs.kind()).unwrap());
+        let nearness = nearness.as_ref();
+        let data = Data::streamed(blocks, memory, &options, nearness, &mut || Ok(())).unwrap();
         let mut unseen = |_: &Progress| ControlFlow::Continue(());
         let watch = &mut Watch::new(&mut unseen);
         let expected = train::learn(pipeline, &data, &options, "", watch).unwrap();
