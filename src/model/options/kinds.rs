@@ -243,7 +243,8 @@ fn is_none(share: &f64) -> bool {
 /// ITQ and Boltzmann machines learn from it. As many rows are held out at most.
 ///
 /// Beside the rows there are the network, its checkpoint, the search for neighbours (up to 64 MiB a
-/// thread), and where the words of texts are counted, each different word.
+/// thread, and what is compared of the sample, where that is its [`Likeness::Edges`]), and where the words
+/// of texts are counted, each different word.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// Bytes, at least 1 MiB.
