@@ -7,6 +7,7 @@
 //! checks every invariant.
 
 mod image;
+mod memo;
 mod stop_words;
 mod text;
 mod vector;

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::words::Words;
+use super::memo::Memo;
+use super::words::{Words, each_whole};
 use crate::error::{Error, Result};
 use crate::input::Sparse;
 
@@ -103,6 +104,8 @@ pub struct TextPipeline {
     /// The column of each term; follows from `terms`.
     #[serde(skip)]
     columns: HashMap<String, u32>,
+    #[serde(skip)]
+    memo: Memo,
 }
 
 impl TextPipeline {
@@ -140,7 +143,7 @@ impl TextPipeline {
                 return invalid(format!("terms {first} and {i} are both {term:?}"));
             }
         }
-        Ok(Self { options, terms, weights, columns })
+        Ok(Self { options, terms, weights, columns, memo: Memo::default() })
     }
 
     /// The weights of the words of each text: shape (texts, `cols()`). A text without a word of
@@ -163,8 +166,11 @@ impl TextPipeline {
 
     /// The (column, weight) pairs of one text, columns ascending.
     fn row(&self, words: &Words, text: &str) -> Vec<(u32, f32)> {
+        let column = |form: &str| self.columns.get(form).copied();
         let mut columns = Vec::new();
-        words.for_each(text, |word| columns.extend(self.columns.get(word)));
+        each_whole(text, |word| {
+            columns.extend(self.memo.column(word, || column(&words.form(word)?)));
+        });
         columns.sort_unstable();
         let weight = |run: &[u32]| {
             let tf = run.len() as f32;
@@ -479,6 +485,8 @@ mod tests {
             let unique: BTreeSet<_> = pipeline.vocabulary().iter().collect();
             prop_assert_eq!(unique.len(), pipeline.cols());
             let features = pipeline.apply(&texts);
+            // Then all words are remembered.
+            prop_assert_eq!(&pipeline.apply(&texts), &features);
             for (i, text) in texts.iter().enumerate() {
                 let (columns, values) = features.row(i);
                 prop_assert!(columns.is_sorted_by(|a, b| a < b));

@@ -4,6 +4,8 @@
 //! of that: `c#`, `f#` and `c++` stay whole, a possessive `'s` is cut, and what is longer than
 //! [`LONGEST`] bytes is no word but encoded data.
 
+use std::borrow::Cow;
+
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -24,23 +26,32 @@ impl Words {
         Self { drop_stop_words, stemmer: stemming.then(|| Stemmer::create(Algorithm::English)) }
     }
 
-    /// Calls `count` with every word of `text` in turn.
+    /// Calls `count` with every word of `text` that counts, in the form in which it does.
     pub(crate) fn for_each(&self, text: &str, mut count: impl FnMut(&str)) {
-        let mut lower = String::new();
-        for (start, word) in text.unicode_word_indices() {
-            if word.len() > LONGEST {
-                continue;
-            }
-            fold(word, &mut lower);
-            lower.push_str(sharp_or_plus(word, &text[start + word.len()..]));
-            let word = lower.trim_matches('_').trim_end_matches("'s");
-            if word.is_empty() || self.drop_stop_words && is_stop_word(word) {
-                continue;
-            }
-            match &self.stemmer {
-                Some(stemmer) => count(&stemmer.stem(word)),
-                None => count(word),
-            }
+        each_whole(text, |word| self.form(word).iter().for_each(|form| count(form)));
+    }
+
+    /// The form in which a whole word counts; `None` where it does not.
+    pub(super) fn form<'a>(&self, word: &'a str) -> Option<Cow<'a, str>> {
+        if self.drop_stop_words && is_stop_word(word) {
+            return None;
+        }
+        Some(self.stemmer.as_ref().map_or(Cow::Borrowed(word), |stemmer| stemmer.stem(word)))
+    }
+}
+
+/// Calls `count` with every word of `text` in turn, in lower case and neither dropped nor cut.
+pub(super) fn each_whole(text: &str, mut count: impl FnMut(&str)) {
+    let mut lower = String::new();
+    for (start, word) in text.unicode_word_indices() {
+        if word.len() > LONGEST {
+            continue;
+        }
+        fold(word, &mut lower);
+        lower.push_str(sharp_or_plus(word, &text[start + word.len()..]));
+        let word = lower.trim_matches('_').trim_end_matches("'s");
+        if !word.is_empty() {
+            count(word);
         }
     }
 }
