@@ -16,9 +16,10 @@ const RING: f64 = 2.5;
 const CACHE: f64 = 24e6;
 const MEMORY: f64 = 0.24;
 
-/// To find the code of a record by its number and wait for it; and for each of its words, to carry
-/// it where the kernel compares it.
+/// To find the code of a record by its number and wait for it, where the codes are in a cache and
+/// where they are not; and for each of its words, to carry it where the kernel compares it.
 const LIST: f64 = 7.0;
+const LIST_FAR: f64 = 24.0;
 const LIST_WORD: f64 = 1.7;
 
 /// To look a record up in a subset.
@@ -35,18 +36,33 @@ pub(super) fn visit(kernel: Kernel, clusters: usize, words: usize, all: usize) -
 }
 
 fn word(kernel: Kernel, all: usize) -> f64 {
-    let larger = (all * size_of::<u64>()) as f64 > CACHE;
-    if larger { kernel.word_cost().max(MEMORY) } else { kernel.word_cost() }
+    if is_far(all) { kernel.word_cost().max(MEMORY) } else { kernel.word_cost() }
+}
+
+/// Whether so many words come from the memory.
+fn is_far(all: usize) -> bool {
+    (all * size_of::<u64>()) as f64 > CACHE
 }
 
 /// The share of a scan's cost that a search may spend to bring its radius down, in the hope that
 /// it then need not scan.
 pub(super) const VENTURE: f64 = 0.25;
 
-/// To go through a list of `records` records, each with a code of `words` words.
-pub(super) fn list(records: u64, words: usize) -> f64 {
-    records as f64 * (LIST + words as f64 * LIST_WORD)
+/// To go through a list of `records` records, each with a code of `words` words of all the `all`.
+pub(super) fn list(records: u64, words: usize, all: usize) -> f64 {
+    let find = if is_far(all) { LIST_FAR } else { LIST };
+    records as f64 * (find + words as f64 * LIST_WORD)
 }
+
+/// To look at clusters in vain before a list: up to three times at all centres, of `centres` words,
+/// and at the `home` codes of the query's own cluster, each of which may be looked up.
+pub(super) fn try_clusters(kernel: Kernel, centres: usize, home: usize) -> f64 {
+    3.0 * scan(kernel, centres) + home as f64 * LOOK_UP
+}
+
+/// Before a list clusters are looked at where that costs less than this share of it: where few of
+/// many records are wanted, they find those in a fraction of its time, if the codes are clustered.
+pub(super) const TRY: f64 = 0.1;
 
 /// To look up those that turn out near while the `limit` nearest of a share of `records` records
 /// are found: for each that is wanted, 1 / `share` have to be near, and as many again each time

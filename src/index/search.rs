@@ -189,8 +189,9 @@ impl<'a> Search<'a> {
         }
         let short = self.only.filter(|only| plan != Plan::Probe && self.is_short(only));
         // A ball is small, however many records it is asked for: clusters are looked at first.
-        let in_ball = plan == Plan::Auto && self.near() < self.radius_of_all();
-        if let Some(only) = short.filter(|_| !in_ball) {
+        let in_ball = self.near() < self.radius_of_all();
+        let clusters_first = |only| plan == Plan::Auto && (in_ball || self.is_long(only));
+        if let Some(only) = short.filter(|only| !clusters_first(only)) {
             self.list(only);
             return Some(Plan::Scan);
         }
@@ -260,8 +261,16 @@ impl<'a> Search<'a> {
         self.cost_of_list(only) < scan
     }
 
+    /// Whether to look at clusters first costs little beside to go through the records of a subset.
+    fn is_long(&self, only: &Numbers) -> bool {
+        let centres = self.sealed.centres();
+        let home = self.sealed.span().len() / centres.len().max(1);
+        let cost = cost::try_clusters(self.kernel, centres.codes().len(), home);
+        cost < cost::TRY * self.cost_of_list(only)
+    }
+
     fn cost_of_list(&self, only: &Numbers) -> f64 {
-        cost::list(only.len(), self.query.len())
+        cost::list(only.len(), self.query.len(), self.sealed.codes().len())
     }
 
     /// Compares the code of each sealed record of a subset.

@@ -166,6 +166,8 @@ fn nearer(distances: __m512i, count: usize, row: u32, best: &mut Found) {
     }
 }
 
+/// Whatever its reach, no row is near that is farther than `radius + most`: where that holds for all of
+/// a block, their reaches are not looked at.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 fn row_by_row<const W: usize>(
@@ -177,6 +179,7 @@ fn row_by_row<const W: usize>(
     found: &mut Vec<Found>,
 ) {
     let words = if W == ANY { query.words } else { W };
+    let farthest = _mm512_set1_epi64(i64::from(radius) + i64::from(most));
     let (radius, most) = (_mm512_set1_epi64(i64::from(radius)), _mm512_set1_epi64(i64::from(most)));
     let limit = |reaches| _mm512_add_epi64(_mm512_min_epu64(widen(reaches), most), radius);
     let mut row = 0;
@@ -184,11 +187,13 @@ fn row_by_row<const W: usize>(
     let mut reaches = reaches.chunks_exact(BLOCK);
     for (block, reaches) in (&mut blocks).zip(&mut reaches) {
         let groups = groups::<W>(block, query);
-        let mut near = [0; BLOCK / GROUP];
-        for ((near, reaches), group) in near.iter_mut().zip(reaches.chunks(GROUP)).zip(groups) {
-            *near = _mm512_cmple_epu64_mask(group, limit(reaches));
-        }
-        if near != [0; BLOCK / GROUP] {
+        let [a, b, c, d] = groups;
+        let least = _mm512_min_epu64(_mm512_min_epu64(a, b), _mm512_min_epu64(c, d));
+        if _mm512_cmple_epu64_mask(least, farthest) != 0 {
+            let mut near = [0; BLOCK / GROUP];
+            for ((near, reaches), group) in near.iter_mut().zip(reaches.chunks(GROUP)).zip(groups) {
+                *near = _mm512_cmple_epu64_mask(group, limit(reaches));
+            }
             keep(groups, near, row, found);
         }
         row += BLOCK as u32;
