@@ -258,7 +258,7 @@ impl Default for Limits {
             group_bytes: 64 << 20,
             checkpoint_records: 256 << 10,
             hash_mask: u64::MAX,
-            spare_bytes: 4 << 20,
+            spare_bytes: 3 << 20,
             look_ups: 1 << 24,
             hits: 1 << 20,
         }

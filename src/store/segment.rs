@@ -178,11 +178,6 @@ impl Segment {
         self.length - SEGMENT_HEADER_BYTES as u64
     }
 
-    /// Bytes from the beginning of each dead record to that of the next.
-    pub(super) fn dead_bytes(&self) -> u64 {
-        self.dead_bytes
-    }
-
     /// Bytes of the live records: of all records the share that is not dead.
     pub(super) fn live_bytes(&self) -> u64 {
         let (dead, all) = (u128::from(self.dead_bytes), u128::from(self.group_bytes().max(1)));

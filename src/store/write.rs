@@ -20,10 +20,6 @@ use super::segment::Segment;
 use super::{Committed, Live, Shared, lock_mutex};
 use crate::error::{Error, Result};
 
-/// The open segment is sealed when the dead of it take more than this part of what compaction lets
-/// all dead records take.
-const OPEN_SHARE: u64 = 2;
-
 /// A group that is in the file.
 pub(super) struct Written {
     /// Where its records begin in the file, and the bytes that each takes.
@@ -106,15 +102,15 @@ impl Shared {
     }
 
     /// Seals the open segment, and opens the next, where a group of `bytes` would make it too long
-    /// or where so much of it is dead that compaction should have it.
+    /// or where compaction will have to copy it.
     fn roll_before(&self, bytes: u64) -> Result<()> {
-        let full = {
+        let (too_long, full) = {
             let state = self.state();
-            let open = state.segments.open();
-            open.length + bytes > self.limits.segment_bytes
-                || open.dead_bytes() > self.spare_allowed(&state.segments) / OPEN_SHARE
+            let (segments, open) = (&state.segments, state.segments.open());
+            let full = open.length > self.full_bytes(segments) && segments.dead() > 0;
+            (open.length + bytes > self.limits.segment_bytes, full)
         };
-        if full { self.roll() } else { Ok(()) }
+        if too_long || (full && self.can_compact()) { self.roll() } else { Ok(()) }
     }
 
     /// Seals the open segment, if it holds anything, and opens the next. The caller holds the
