@@ -336,8 +336,8 @@ impl Found {
             return Err(Error::damaged(path, None, message));
         }
         let end = self.read(&segment.file, &header, segment.crc, known, Some(len))?;
-        if end.torn > 0 {
-            let message = format!("an interrupted write left {} bytes", end.torn);
+        if !end.zeros {
+            let message = format!("an interrupted write left {} bytes", end.left);
             let offset = Some(end.length);
             checked.notes.push(Finding { offset, ..Finding::of(path, message) });
         }

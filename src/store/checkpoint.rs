@@ -163,7 +163,11 @@ impl Drop for Store {
             // The disk failed: leave it as it is.
             return;
         }
-        if let Err(error) = self.sync() {
+        let cut_ahead = || {
+            let _writer = lock_mutex(&self.shared.writer);
+            self.shared.cut_ahead()
+        };
+        if let Err(error) = self.sync().and_then(|()| cut_ahead()) {
             tracing::error!(%error, "the last sync failed: what was not synced may be lost");
             return;
         }

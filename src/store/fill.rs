@@ -159,7 +159,7 @@ fn each_live(
             let wanted = record.kind == Kind::Put && record.number >= from;
             if wanted && is_live(record.number) { each(record) } else { Ok(()) }
         })?;
-        if end.torn > 0 {
+        if end.left > 0 {
             let message = format!("expected groups up to byte {length}");
             return Err(Error::damaged(file.path(), end.length, message));
         }

@@ -72,6 +72,8 @@ impl Workload {
             // A checkpoint runs when a step says so, so that a seed tells the same story again.
             checkpoint_records: u64::MAX / 8,
             hash_mask: [3, u64::MAX][rng.random_range(0..2)],
+            // Few groups are small enough for the first.
+            ahead_bytes: [0, 900, 3000][rng.random_range(0..3)],
             ..SMALL
         };
         let mut place = Place::on(Files::on(recorder.clone()), limits)?;
