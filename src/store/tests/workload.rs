@@ -138,12 +138,14 @@ impl Workload {
 
     /// Notes what became of the group that was begun, after the store was opened again.
     pub(super) fn resolve(&mut self, store: &Store) -> Result<()> {
-        let listed = store.list(None, usize::MAX)?;
+        let (listed, next) = (store.list(None, usize::MAX)?, live_next(store));
+        // Whether a group was written of which no record stays, the next number tells.
+        let is_there = |model: &Model| model.next == next && model.holds(&listed);
         let begun = self.versions.last().filter(|version| version.over == usize::MAX - 1);
-        if begun.is_some_and(|version| version.model.holds(&listed)) {
+        if begun.is_some_and(|version| is_there(&version.model)) {
             self.acknowledge();
         } else {
-            assert!(self.model().holds(&listed), "after a reopening: {listed:?}");
+            assert!(is_there(self.model()), "after a reopening: next {next}, {listed:?}");
             self.settle();
         }
         Ok(())
