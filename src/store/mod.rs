@@ -363,7 +363,7 @@ struct State {
     /// How often something moved from memory to the table, or back.
     moves: u64,
     /// Why the table cannot be believed, until it is filled again.
-    broken: Option<String>,
+    broken: Option<table::Broken>,
 }
 
 impl Store {
