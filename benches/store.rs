@@ -13,6 +13,7 @@
 //! bits of one, as learnt codes are. The bytes per record are printed on the way.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -88,15 +89,17 @@ fn ingest(store: &Store, batches: Vec<Vec<Operation>>) -> Duration {
 }
 
 /// Many writers of single records share syncs: prints what a group takes, beside an append and an
-/// fdatasync of as many bytes by one thread. Both take turns, and the medians of their turns are
-/// compared, so that what else the disk has to do meets both.
+/// fdatasync of as many bytes by one thread, and beside the same into zeros that stand there already,
+/// as the store does it. All take turns, and the medians of their turns are compared, so that what else
+/// the disk has to do meets all.
 fn print_group_commit(store: &Store, dir: &Path) {
     const WRITERS: u64 = 32;
     const RECORDS: u64 = 50;
     const TURNS: u64 = 21;
-    let path = dir.join("beside");
-    let beside = std::fs::File::create(&path).unwrap();
-    let (mut groups, mut group_times, mut sync_times) = (0, Vec::new(), Vec::new());
+    let [appended, laid] =
+        ["appended", "laid"].map(|name| std::fs::File::create(dir.join(name)).unwrap());
+    let (mut groups, mut group_times) = (0, Vec::new());
+    let (mut append_times, mut laid_times) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
         let rounds = AtomicU64::new(0);
         let before = store.stats().segment_bytes;
@@ -122,25 +125,34 @@ fn print_group_commit(store: &Store, dir: &Path) {
         groups += rounds;
         group_times.push(took / rounds as u32);
         let bytes = vec![7; ((store.stats().segment_bytes - before) / rounds) as usize];
-        let start = Instant::now();
-        for _ in 0..rounds {
-            (&beside).write_all(&bytes).unwrap();
-            beside.sync_data().unwrap();
-        }
-        sync_times.push(start.elapsed() / rounds as u32);
+        let time = |write: &dyn Fn(u64), file: &std::fs::File| {
+            let start = Instant::now();
+            for i in 0..rounds {
+                write(i);
+                file.sync_data().unwrap();
+            }
+            start.elapsed() / rounds as u32
+        };
+        append_times.push(time(&|_| (&appended).write_all(&bytes).unwrap(), &appended));
+        let place = |i| i * bytes.len() as u64;
+        laid.write_all_at(&vec![0; place(rounds) as usize], 0).unwrap();
+        laid.sync_all().unwrap();
+        laid_times.push(time(&|i| laid.write_all_at(&bytes, place(i)).unwrap(), &laid));
     }
     let median = |mut times: Vec<Duration>| {
         times.sort_unstable();
         times[times.len() / 2].as_secs_f64()
     };
-    let (group, sync) = (median(group_times), median(sync_times));
+    let [group, append, laid] = [group_times, append_times, laid_times].map(median);
     let per_group = (TURNS * WRITERS * RECORDS) as f64 / groups as f64;
     println!(
         "{WRITERS} writers of single records: {:.0} records a second, {per_group:.1} a group; a group \
-         takes {:.0} us, {:.2} times an append and fdatasync of as many bytes",
+         takes {:.0} us, {:.2} times an append and fdatasync of as many bytes, {:.2} times a write \
+         into zeros and fdatasync",
         per_group / group,
         group * 1e6,
-        group / sync
+        group / append,
+        group / laid
     );
 }
 

@@ -131,7 +131,7 @@ pub(super) fn check_with(
     if let Some(table) = table.filter(|_| checked.findings.is_empty()) {
         match Trees::open(table, manifest.collection, manifest.width) {
             Ok(trees) => found.compare(&trees, table.dir(), &mut checked),
-            Err(Broken(reason)) => checked.findings.push(Finding::of(table.dir(), reason)),
+            Err(broken) => checked.findings.push(Finding::of(table.dir(), broken.to_string())),
         }
     }
     Ok(checked)
@@ -336,8 +336,8 @@ impl Found {
             return Err(Error::damaged(path, None, message));
         }
         let end = self.read(&segment.file, &header, segment.crc, known, Some(len))?;
-        if end.torn > 0 {
-            let message = format!("an interrupted write left {} bytes", end.torn);
+        if !end.zeros {
+            let message = format!("an interrupted write left {} bytes", end.left);
             let offset = Some(end.length);
             checked.notes.push(Finding { offset, ..Finding::of(path, message) });
         }
@@ -374,7 +374,7 @@ impl Found {
         for (name, tree, run) in
             [("ids", &trees.ids, &self.ids), ("codes", &trees.codes, &self.codes)]
         {
-            if let Err(Broken(reason)) = self.compare_tree(name, tree, run, table, checked) {
+            if let Err(reason) = self.compare_tree(name, tree, run, table, checked) {
                 let message = format!("the tree of {name}: {reason}");
                 checked.findings.push(Finding::of(table, message));
             }
@@ -394,7 +394,7 @@ impl Found {
         let Some(reach) = tree.reach()? else { return Ok(()) };
         if reach > self.next {
             let next = self.next;
-            return Err(Broken(format!("it reaches record {reach}, the segments {next}")));
+            return Err(Broken::Failed(format!("it reaches record {reach}, the segments {next}")));
         }
         let mut expected = run.clone();
         expected.retain(|number| number < reach && self.is_live(number));

@@ -5,6 +5,7 @@
 //! lacks is read from the segments. Dead entries are dropped from the blocks that a merge writes
 //! anyway, and from all once they are a quarter of the table.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,10 +37,10 @@ impl Store {
         self.shared.run_checkpoint()?;
         let broken = self.shared.state().broken.clone();
         if let Some(reason) = broken {
-            self.rebuild_table(&mut lock_mutex(&self.shared.writer), &reason)?;
+            self.rebuild_table(&mut lock_mutex(&self.shared.writer), reason)?;
             self.shared.run_checkpoint()?;
             if let Some(reason) = self.shared.state().broken.clone() {
-                return Err(self.shared.table.error(Broken(reason)));
+                return Err(self.shared.table.error(reason));
             }
         }
         self.shared.table.renew_if_due(|| Ok(()));
@@ -102,7 +103,7 @@ impl Store {
     pub(super) fn make_room(&self, writer: &mut Vec<u8>) -> Result<()> {
         let broken = self.shared.state().broken.clone();
         if let Some(reason) = broken {
-            self.rebuild_table(writer, &reason)?;
+            self.rebuild_table(writer, reason)?;
         }
         let (due, recent) = self.shared.due();
         if recent >= due.saturating_mul(WAIT_FACTOR) && !self.shared.trees.given_up() {
@@ -120,17 +121,17 @@ impl Store {
     /// Empties the table and puts everything into memory, for the next checkpoint to merge; or fills it
     /// at once, where memory is not to hold so much. Who calls this holds the writer, so that the
     /// segments do not grow.
-    pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: &str) -> Result<()> {
+    pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: impl Display) -> Result<()> {
         let shared = &*self.shared;
         let _alone = lock_mutex(&shared.checkpointing);
         tracing::warn!(
-            collection = %shared.dir.display(), reason,
+            collection = %shared.dir.display(), %reason,
             "the table failed; it is filled again from the segments"
         );
         if shared.lean {
             match shared.refill()? {
                 Ok(()) => return Ok(()),
-                Err(Broken(reason)) => tracing::warn!(reason, "it is put into memory instead"),
+                Err(reason) => tracing::warn!(%reason, "it is put into memory instead"),
             }
         }
         let files = shared.state().segments.files();
@@ -142,8 +143,8 @@ impl Store {
         let cleared = change.and_then(|change| shared.trees.clear(&change));
         shared.trees.given_up.store(cleared.is_err(), Ordering::Release);
         shared.trees.set_filling(false);
-        if let Err(Broken(reason)) = cleared {
-            tracing::error!(reason, "sled does not work; until it does all is kept in memory");
+        if let Err(reason) = cleared {
+            tracing::error!(%reason, "sled does not work; until it does all is kept in memory");
         }
         state.recent = contents.recent(&state.segments, 0);
         state.merging = None;
@@ -163,7 +164,11 @@ impl Drop for Store {
             // The disk failed: leave it as it is.
             return;
         }
-        if let Err(error) = self.sync() {
+        let cut_ahead = || {
+            let _writer = lock_mutex(&self.shared.writer);
+            self.shared.cut_ahead()
+        };
+        if let Err(error) = self.sync().and_then(|()| cut_ahead()) {
             tracing::error!(%error, "the last sync failed: what was not synced may be lost");
             return;
         }
@@ -234,7 +239,7 @@ impl Shared {
                     state.reach = reach;
                     state.moves += 1;
                 }
-                Err(Broken(reason)) => state.broken = Some(reason),
+                Err(broken) => state.broken = Some(broken),
             }
         }
         self.note_length()

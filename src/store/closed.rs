@@ -33,7 +33,7 @@ use super::manifest::{Known, Manifest};
 use super::pieces::{Reader, Writer};
 use super::replay;
 use super::segment::Segments;
-use super::table::{Broken, Table, take_away, taken_away};
+use super::table::{Table, take_away, taken_away};
 use super::tree::Counts;
 use super::trees::Trees;
 use super::{Shared, State, lock_mutex};
@@ -136,7 +136,8 @@ pub(super) fn read(
     }
     let segments = segments.ok_or_else(|| reader.flaw("it names no segment"))?;
     reader.finish()?;
-    let trees_reach = trees.reach().map_err(|Broken(reason)| Error::damaged(dir, None, reason))?;
+    let trees_reach =
+        trees.reach().map_err(|broken| Error::damaged(dir, None, broken.to_string()))?;
     if trees_reach != segments.next() {
         let (next, reach) = (segments.next(), trees_reach);
         let message = format!("the table reaches record {reach}, the segments {next}");

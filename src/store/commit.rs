@@ -300,7 +300,7 @@ impl Store {
 
     /// The live records whose ids have one of these hashes, which ascend; in the same order.
     fn find_all(&self, hashes: &[u64], buffer: &mut Vec<u8>) -> Result<Vec<(u64, Place)>> {
-        let find = || {
+        let find = || -> Result<_, Broken> {
             // In memory first: what moves from there to the table meanwhile is found twice.
             let mut found = Vec::new();
             let state = self.shared.state();
@@ -314,8 +314,8 @@ impl Store {
             Ok(found)
         };
         let found = match find() {
-            Err(Broken(reason)) => {
-                self.rebuild_table(buffer, &reason)?;
+            Err(reason) => {
+                self.rebuild_table(buffer, reason)?;
                 find()
             }
             found => found,

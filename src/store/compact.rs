@@ -28,11 +28,16 @@
 //! # When
 //!
 //! On demand everything that is worth it is rewritten. By itself compaction begins when the sealed
-//! segments could lose 0.3 of the bytes of all live records, and takes the oldest segment that can
+//! segments could lose 0.3 of the bytes of all live records, or
+//! [`Limits::spare_bytes`](super::Limits) where that is more, and takes the oldest segment that can
 //! lose a fifth; oldest first, for the word that a record died stands behind it, and can be left out
-//! in its turn. The open segment is sealed once its dead take half of that. So the files have about
-//! 1.45 times the bytes of the live records, or [`Limits::spare_bytes`](super::Limits) more than them
-//! where they are few. Neighbours that together are small become one, so that there are few files.
+//! in its turn. Neighbours that together are small become one, so that there are few files.
+//!
+//! The copy takes room too until its victims are gone. So that it is small beside what is live, the
+//! open segment is sealed, and no more is copied at once, from a quarter of what may be spare on: then
+//! the files have at most 0.3 + 0.075 + 0.075 more than the bytes of the live records, the copy
+//! included. Not so where nothing died yet: what is only filled gets segments as long as may be, which
+//! are copied whole later, once each for every fifth of them that dies.
 //! The table has a bound of its own, see `table/renew.rs`.
 
 use std::ops::Range;
@@ -53,8 +58,10 @@ const ALLOWED: (u64, u64) = (3, 10);
 /// A segment is worth the work where it can lose this part of itself: by itself, and on demand.
 const WORTH: u64 = 5;
 const WORTH_ON_DEMAND: u64 = 16;
+/// A full segment is this part of what may be spare.
+const PIECES: u64 = 4;
 /// Neighbours become one where they hold no more than this part of a full segment.
-const SMALL: u64 = 8;
+const SMALL: u64 = 2;
 
 /// What a compaction did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -141,8 +148,13 @@ impl Shared {
         (segments.live_bytes() / ALLOWED.1 * ALLOWED.0).max(self.limits.spare_bytes)
     }
 
+    /// The bytes of a segment that is full, where records die: a copy of it will stand beside it.
+    pub(super) fn full_bytes(&self, segments: &Segments) -> u64 {
+        (self.spare_allowed(segments) / PIECES).min(self.limits.segment_bytes)
+    }
+
     /// Whether the format of the collection has what is needed.
-    fn can_compact(&self) -> bool {
+    pub(super) fn can_compact(&self) -> bool {
         lock_mutex(&self.manifest).version > 1
     }
 
@@ -221,7 +233,7 @@ impl Shared {
             segment.spare_bytes(|number| segments.stands(number)) * worth > segment.length
         };
         let worthy: Vec<bool> = sealed.iter().map(worthy).collect();
-        let full = self.limits.segment_bytes;
+        let full = self.full_bytes(segments);
         let range_from = |start: usize| {
             let (mut end, mut live) = (start, 0);
             while let Some(segment) = sealed.get(end).filter(|s| s.left_alone.is_none()) {

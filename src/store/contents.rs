@@ -137,8 +137,7 @@ pub(super) fn load(
     Ok(end)
 }
 
-/// Replays all segments, and cuts a torn tail from the last. What they hold goes into `contents`, if
-/// anybody wants it.
+/// Replays all segments, and cuts a torn tail from the last, or zeros that were laid ahead. What they hold goes into `contents`, if anybody wants it.
 pub(super) fn read_segments(
     files: &Files,
     dir: &Path,
@@ -177,17 +176,17 @@ pub(super) fn read_segments(
             killed.extend(record.killed);
             contents.as_mut().map_or(Ok(()), |contents| contents.add(record))
         })?;
-        if end.torn > 0 {
+        if !end.zeros {
             tracing::warn!(
-                file = %file.path().display(), at = end.length, bytes = end.torn,
+                file = %file.path().display(), at = end.length, bytes = end.left,
                 "a write was interrupted before it was acknowledged; its bytes are cut"
             );
-            file.truncate(end.length)?;
         }
         if last {
             // A process that is killed before its sync, or whose sync failed, leaves whole groups
             // that may be in memory only, and that the kernel may believe to be on the disk. From
-            // here on they count: they are written again. Likewise a cut that was not synced.
+            // here on they count: they are written again. Likewise a cut whose sync failed.
+            file.truncate(end.length)?;
             file.write_again(end.durable.max(known.length)..end.length)?;
             file.sync()?;
         }
@@ -215,7 +214,7 @@ pub(super) fn read_again(
         let end = replay::replay(file, header, *crc, known, *length, |_, _, record| {
             contents.add(record)
         })?;
-        if end.torn > 0 {
+        if end.left > 0 {
             let message = format!("expected groups up to byte {length}");
             return Err(Error::damaged(file.path(), end.length, message));
         }

@@ -20,7 +20,6 @@ use super::recent::Recent;
 use super::replay::replay;
 use super::segment::{Segment, SegmentFile, Segments};
 use super::table::{Broken, Table};
-use super::tree::FILLING;
 use super::trees::{Sum, Trees};
 use super::{Limits, Live, Shared};
 use crate::code::Width;
@@ -86,13 +85,13 @@ impl Shared {
             self.trees.set_filling(true);
             self.trees.given_up.store(false, Ordering::Release);
             (state.recent, state.merging, state.reach) = (Recent::new(self.width), None, 0);
-            state.broken = Some(FILLING.to_owned());
+            state.broken = Some(Broken::Filling);
             state.moves += 1;
         }
         // sled writes some of its nodes twice.
         let room = self.table.check_room(2 * self.trees.bytes());
         if let Err(error) = room.and_then(|()| self.trees.empty(&self.table)) {
-            return Ok(Err(Broken(error.to_string())));
+            return Ok(Err(Broken::Failed(error.to_string())));
         }
         let is_live = |number| self.state().segments.is_live(number);
         let (trees, hasher) = (&self.trees, self.hasher);
@@ -126,8 +125,9 @@ fn merge_pieces(
     let filled = each_live(files, reach, is_live, |record| {
         if recent.len() >= most {
             let full = std::mem::replace(&mut recent, Recent::new(width));
-            if let Err(Broken(reason)) = trees.merge(&full, record.number, false, |_| ()) {
-                broken = Some(reason.clone());
+            if let Err(failed) = trees.merge(&full, record.number, false, |_| ()) {
+                let reason = failed.to_string();
+                broken = Some(failed);
                 return Err(reason);
             }
             reach = record.number;
@@ -142,7 +142,7 @@ fn merge_pieces(
         Ok(())
     });
     match broken {
-        Some(reason) => Ok(Err(Broken(reason))),
+        Some(broken) => Ok(Err(broken)),
         None => filled.map(|()| Ok((recent, reach))),
     }
 }
@@ -159,7 +159,7 @@ fn each_live(
             let wanted = record.kind == Kind::Put && record.number >= from;
             if wanted && is_live(record.number) { each(record) } else { Ok(()) }
         })?;
-        if end.torn > 0 {
+        if end.left > 0 {
             let message = format!("expected groups up to byte {length}");
             return Err(Error::damaged(file.path(), end.length, message));
         }

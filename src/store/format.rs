@@ -4,7 +4,7 @@
 //! of all callers that waited together. It counts whole or not at all.
 //!
 //! ```text
-//! segment   | header | group | group | ... | group |          (then perhaps a torn tail)
+//! segment   | header | group | group | ... | group |          (then perhaps zeros, or a torn tail)
 //! group     | header | record | record | ... | record |
 //!
 //! segment header, 52 bytes                 group header, 40 bytes

@@ -27,7 +27,7 @@ pub struct Item {
     /// Its bytes.
     pub bytes: u64,
     /// What it is: `format`, `manifest`, `named` (a segment, in a MANIFEST), `segment`, `group`,
-    /// `put`, `delete`, `torn tail`, `damage`; `model`, `table`, `snapshot`, `unknown` of what is
+    /// `put`, `delete`, `ahead`, `torn tail`, `damage`; `model`, `table`, `snapshot`, `unknown` of what is
     /// not a collection's.
     pub what: &'static str,
     /// The number of a record; of a delete that of the record that it deletes.
@@ -179,6 +179,7 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
             let id = Some(record.id.to_owned());
             Item { number, id, ..item(range, what, parts(&record)) }
         }
+        Piece::Ahead { range } => item(range, "ahead", "zeros for groups to come".to_owned()),
         Piece::Torn { range, flaw } => {
             item(range, "torn tail", format!("{flaw}; nobody was told that it is done"))
         }

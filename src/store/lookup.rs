@@ -4,7 +4,6 @@ use super::format::{Parsed, RecordView};
 use super::recent::Recent;
 use super::segment::Place;
 use super::table::Broken;
-use super::tree::FILLING;
 use super::trees::Trees;
 use super::{Live, State, Store, code_words, lock_mutex};
 use crate::code::Codes;
@@ -137,7 +136,7 @@ impl Store {
                         .and_then(|()| live.push(number, &words));
                 }
             })?;
-            pushed.map_err(|error| Broken(error.to_string()))?;
+            pushed.map_err(|error| Broken::Failed(error.to_string()))?;
         }
         Ok(live)
     }
@@ -158,10 +157,10 @@ impl Store {
         look_up(&self.shared.trees).map_err(|broken| self.shared.table.error(broken))
     }
 
-    fn suspect(&self, Broken(reason): Broken) {
+    fn suspect(&self, broken: Broken) {
         // It may be filled by now.
-        if reason != FILLING {
-            self.shared.state_mut().broken = Some(reason);
+        if broken != Broken::Filling {
+            self.shared.state_mut().broken = Some(broken);
         }
     }
 }

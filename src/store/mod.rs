@@ -245,6 +245,8 @@ struct Limits {
     hash_mask: u64,
     /// No compaction is due for less than this.
     spare_bytes: u64,
+    /// Zeros that are laid ahead of groups which are few of that.
+    ahead_bytes: usize,
     /// The most codes that are looked up where the table may not be scanned.
     look_ups: u64,
     /// The most hits that a search of the table holds.
@@ -258,7 +260,8 @@ impl Default for Limits {
             group_bytes: 64 << 20,
             checkpoint_records: 256 << 10,
             hash_mask: u64::MAX,
-            spare_bytes: 4 << 20,
+            spare_bytes: 3 << 20,
+            ahead_bytes: 128 << 10,
             look_ups: 1 << 24,
             hits: 1 << 20,
         }
@@ -360,7 +363,7 @@ struct State {
     /// How often something moved from memory to the table, or back.
     moves: u64,
     /// Why the table cannot be believed, until it is filled again.
-    broken: Option<String>,
+    broken: Option<table::Broken>,
 }
 
 impl Store {

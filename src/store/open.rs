@@ -17,7 +17,7 @@ use super::manifest::{Known, Manifest};
 use super::recent::Recent;
 use super::scrub::Damages;
 use super::segment::{Segment, Segments};
-use super::table::{Broken, Table};
+use super::table::Table;
 use super::trees::Trees;
 use super::{Limits, Live, Shared, State, Store, closed, commit};
 use crate::code::Width;
@@ -151,10 +151,10 @@ impl Store {
             files.sync_dir(parent)?;
         }
         if let Ok(manifest) = manifest
-            && let Err(Broken(reason)) = table.drop_collection(manifest.collection)
+            && let Err(reason) = table.drop_collection(manifest.collection)
         {
             // Blocks of a name that is never used again: they take room and harm nobody.
-            tracing::warn!(collection = %dir.display(), reason, "its part of the table stays");
+            tracing::warn!(collection = %dir.display(), %reason, "its part of the table stays");
         }
         table.renew_if_due(|| Ok(()));
         Ok(())

@@ -1,7 +1,8 @@
 //! Replays a segment: reads it from the start, checks every byte, and hands out the records.
 //!
 //! A process that dies while it writes leaves a torn tail: a last group that is not whole. It was
-//! never acknowledged, so it is cut. Anything else that is not what was written is damage. The two
+//! never acknowledged, so it is cut. So are zeros that were laid ahead of groups (`write`), of which
+//! nobody has to be told. Anything else that is not what was written is damage. The two
 //! look alike at the place where they begin; what tells them apart is what is known to have been
 //! durable: the length in the MANIFEST, and the length that a later group names.
 
@@ -30,8 +31,10 @@ pub(super) struct End {
     pub(super) durable: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
-    /// Bytes of a torn tail behind them.
-    pub(super) torn: u64,
+    /// Bytes behind them: a torn tail, or zeros.
+    pub(super) left: u64,
+    /// Whether all of those are zeros.
+    pub(super) zeros: bool,
 }
 
 /// Opens a segment and checks what it says of itself.
@@ -69,7 +72,7 @@ pub(super) fn replay(
     let mut window = Window { file, end, start: 0, bytes: Vec::new() };
     let mut next = header.first;
     let start = SEGMENT_HEADER_BYTES as u64;
-    let mut at = End { length: start, durable: start, checksum: crc, torn: 0 };
+    let mut at = End { length: start, durable: start, checksum: crc, left: 0, zeros: true };
     loop {
         if at.length == known.length && at.checksum != known.checksum {
             let (expected, got) = (known.checksum, at.checksum);
@@ -87,7 +90,10 @@ pub(super) fn replay(
                     let flaw = format!("{flaw}; a whole group follows at byte {later}");
                     return damaged(at.length, flaw);
                 }
-                None => return Ok(End { torn: end - at.length, ..at }),
+                None => {
+                    let zeros = is_zero(file, at.length, end)?;
+                    return Ok(End { left: end - at.length, zeros, ..at });
+                }
             },
         };
         let start = at.length + GROUP_HEADER_BYTES as u64;
@@ -111,7 +117,7 @@ pub(super) fn replay(
             let flaw = format!("MANIFEST expects a group to end at byte {}", known.length);
             return damaged(at.length, flaw);
         }
-        at = End { length: start + length, durable: group.durable, checksum, torn: 0 };
+        at = End { length: start + length, durable: group.durable, checksum, ..at };
     }
 }
 
@@ -166,6 +172,18 @@ fn durable_beyond(file: &File, from: u64, end: u64, segment_crc: u32) -> Result<
         at += len - (GROUP_HEADER_BYTES as u64 - 1);
     }
     Ok(None)
+}
+
+/// Whether the bytes from `from` to `end` are zeros.
+fn is_zero(file: &File, from: u64, end: u64) -> Result<bool> {
+    let mut window = Window { file, end, start: 0, bytes: Vec::new() };
+    for at in (from..end).step_by(WINDOW as usize) {
+        let bytes = window.get(at, WINDOW.min(end - at))?.unwrap_or_default();
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A piece of a file in memory, which moves on as it is asked for bytes.

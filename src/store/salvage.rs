@@ -213,7 +213,7 @@ impl Wreck {
                     self.lost.push(Finding::damage(path, damage));
                 }
             }
-            Piece::Header(_) | Piece::Group { .. } | Piece::Torn { .. } => {}
+            Piece::Header(_) | Piece::Group { .. } | Piece::Ahead { .. } | Piece::Torn { .. } => {}
         });
         self.next = Some(next);
         Ok(())

@@ -18,7 +18,7 @@ use super::finding::Finding;
 use super::replay::replay;
 use super::segment::SegmentFile;
 use super::table::Broken;
-use super::tree::{FILLING, Tree};
+use super::tree::Tree;
 use super::{Shared, Store, lock_mutex};
 use crate::error::{Error, Result};
 
@@ -91,8 +91,8 @@ impl Store {
             match shared.scrub_tree(tree, &mut pace) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(Broken(reason)) if reason == FILLING => break,
-                Err(Broken(reason)) => {
+                Err(Broken::Filling) => break,
+                Err(reason) => {
                     let message = format!("the tree of {name}: {reason}");
                     shared.damages.note(&Finding::of(shared.table.dir(), message));
                     shared.state_mut().broken = Some(reason);
@@ -150,7 +150,7 @@ impl Shared {
         // While something is merged into it they may differ.
         let still = before == (self.moves_and_reach(), tree.counts());
         if still && entries != expected {
-            return Err(Broken(format!("expected {expected} entries, got {entries}")));
+            return Err(Broken::Failed(format!("expected {expected} entries, got {entries}")));
         }
         Ok(true)
     }

@@ -34,6 +34,8 @@ pub(super) struct Segment {
     pub(super) crc: u32,
     /// Bytes that hold groups (and the header).
     pub(super) length: u64,
+    /// Up to here zeros were laid for the groups to come, where that is further.
+    pub(super) ahead: u64,
     /// The crc of the last group header.
     pub(super) checksum: u32,
     /// How much of it is durable; all of it, unless it is open.
@@ -82,6 +84,7 @@ impl Segment {
             header,
             crc,
             length,
+            ahead: 0,
             checksum: crc,
             known: Known { segment: header.segment, length, checksum: crc },
             numbers: Row::new(header.first),
@@ -176,11 +179,6 @@ impl Segment {
     /// Bytes of groups.
     fn group_bytes(&self) -> u64 {
         self.length - SEGMENT_HEADER_BYTES as u64
-    }
-
-    /// Bytes from the beginning of each dead record to that of the next.
-    pub(super) fn dead_bytes(&self) -> u64 {
-        self.dead_bytes
     }
 
     /// Bytes of the live records: of all records the share that is not dead.

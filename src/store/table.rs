@@ -8,6 +8,7 @@
 
 mod renew;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,13 +27,27 @@ const CACHE_BYTES: u64 = 256 << 20;
 /// How long an open waits for a table that is just being closed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why the table cannot be believed.
+/// Why nothing is found in the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Broken(pub(super) String);
+pub(super) enum Broken {
+    /// It cannot be believed, for this reason.
+    Failed(String),
+    /// It is being filled from the beginning, or that failed.
+    Filling,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed(reason) => reason,
+            Self::Filling => "it is being filled",
+        })
+    }
+}
 
 impl From<sled::Error> for Broken {
     fn from(error: sled::Error) -> Self {
-        Self(format!("sled says: {error}"))
+        Self::Failed(format!("sled says: {error}"))
     }
 }
 
@@ -41,7 +56,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, 
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
-        Err(Broken(format!("sled panicked: {said}")))
+        Err(Broken::Failed(format!("sled panicked: {said}")))
     })
 }
 
@@ -100,7 +115,7 @@ impl Handle {
     /// Fails where it is torn.
     pub(super) fn whole(&self) -> Result<(), Broken> {
         match self.torn.load(Ordering::Acquire) {
-            true => Err(Broken("a change of it failed half-way".to_owned())),
+            true => Err(Broken::Failed("a change of it failed half-way".to_owned())),
             false => Ok(()),
         }
     }
@@ -138,18 +153,18 @@ impl Table {
         files.create_dir(dir)?;
         let (db, rebuilt) = match open_sled(files, dir) {
             Ok(db) => (db, false),
-            Err(Broken(reason)) => {
+            Err(reason) => {
                 let aside = (1u32..)
                     .map(|n| PathBuf::from(format!("{}.damaged-{n}", dir.display())))
                     .find(|aside| !aside.exists())
                     .unwrap_or_else(|| dir.with_extension("damaged"));
                 tracing::warn!(
-                    table = %dir.display(), moved_to = %aside.display(), reason,
+                    table = %dir.display(), moved_to = %aside.display(), %reason,
                     "the table does not open; it is made anew from the segments"
                 );
                 files.rename(dir, &aside)?;
                 let made_anew = files.create_dir(dir).and_then(|()| {
-                    open_sled(files, dir).map_err(|Broken(reason)| Error::Unavailable {
+                    open_sled(files, dir).map_err(|reason| Error::Unavailable {
                         what: format!("a new table in {} does not open: {reason}", dir.display()),
                         hint: "is the disk full, or read-only? Nothing was lost".to_owned(),
                     })
@@ -215,7 +230,7 @@ impl Table {
     /// To be held by whoever tells sled something. It may take as long as a copy of the table.
     pub(super) fn change(&self) -> Result<Change<'_>, Broken> {
         let still = self.still();
-        self.take_notes_away().map_err(|error| Broken(error.to_string()))?;
+        self.take_notes_away().map_err(|error| Broken::Failed(error.to_string()))?;
         Ok(Change(still))
     }
 
@@ -252,7 +267,7 @@ impl Table {
     #[cfg(test)]
     pub(super) fn fault(&self) -> Result<(), Broken> {
         match self.0.faults.dead.load(Ordering::Relaxed) {
-            true => Err(Broken("sled says: No space left on device".to_owned())),
+            true => Err(Broken::Failed("sled says: No space left on device".to_owned())),
             false => Ok(()),
         }
     }
@@ -274,7 +289,7 @@ impl Table {
         let still = self.still();
         let db = self.0.db.load();
         if !db.tree_names().iter().any(|known| known == name.as_bytes()) {
-            self.take_notes_away().map_err(|error| Broken(error.to_string()))?;
+            self.take_notes_away().map_err(|error| Broken::Failed(error.to_string()))?;
         }
         let tree = guarded(|| Ok(ArcSwap::from_pointee(db.open_tree(&name)?)))?;
         let (bytes, torn) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -286,8 +301,8 @@ impl Table {
         Ok(handle)
     }
 
-    pub(super) fn error(&self, Broken(reason): Broken) -> Error {
-        Error::damaged(self.dir(), None, reason)
+    pub(super) fn error(&self, broken: Broken) -> Error {
+        Error::damaged(self.dir(), None, broken.to_string())
     }
 }
 
@@ -327,9 +342,9 @@ fn open_sled(files: &Files, dir: &Path) -> Result<sled::Db, Broken> {
     // A process that was killed while it opened the table leaves `snap.*.generating`; with it
     // sled never opens again.
     let stale = |path: &PathBuf| path.extension().is_some_and(|end| end == "generating");
-    let listed = files.list(dir).map_err(|error| Broken(error.to_string()))?;
+    let listed = files.list(dir).map_err(|error| Broken::Failed(error.to_string()))?;
     for path in listed.iter().filter(|path| stale(path)) {
-        files.remove_file(path).map_err(|error| Broken(error.to_string()))?;
+        files.remove_file(path).map_err(|error| Broken::Failed(error.to_string()))?;
     }
     guarded(|| {
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);

@@ -24,9 +24,6 @@ const MARK: &[u8] = b"M";
 const STAMP: &[u8] = b"S";
 const PROBE: &[u8] = b"P";
 
-/// Why nothing is found in a tree for a while.
-pub(super) const FILLING: &str = "it is being filled";
-
 /// What a tree holds, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Counts {
@@ -53,8 +50,9 @@ pub(super) struct Tree {
     counts: Mutex<Counts>,
     /// Held to read by look-ups and to write while a batch is applied.
     batches: RwLock<()>,
-    /// Set while it is filled from the beginning, and for good where that fails: nothing is found then.
-    pub(super) filling: AtomicBool,
+    /// Set while the trees of the collection are filled from the beginning, and for good where that
+    /// fails: nothing is found then.
+    filling: Arc<AtomicBool>,
 }
 
 /// A name and a block.
@@ -67,9 +65,10 @@ impl Tree {
         collection: [u8; 16],
         kind: &str,
         key_bytes: usize,
+        filling: &Arc<AtomicBool>,
     ) -> Result<Self, Broken> {
         let (tree, table) = (table.tree(collection, kind)?, table.clone());
-        let (counts, batches, filling) = Default::default();
+        let (counts, batches, filling) = (Mutex::default(), RwLock::default(), Arc::clone(filling));
         Ok(Self { tree, table, collection, key_bytes, counts, batches, filling })
     }
 
@@ -82,7 +81,7 @@ impl Tree {
             (mark == self.mark(reach) && crc == crc32c::crc32c(body)).then_some(reach)
         };
         read(Reader(&mark)).map(Some).ok_or_else(|| {
-            Broken("it is of another version or another collection, or damaged".to_owned())
+            Broken::Failed("it is of another version or another collection, or damaged".to_owned())
         })
     }
 
@@ -148,14 +147,14 @@ impl Tree {
     }
 
     fn read<'a>(&self, (name, bytes): &'a Item) -> Result<Block<'a>, Broken> {
-        Block::read(name, bytes, self.key_bytes).map_err(Broken)
+        Block::read(name, bytes, self.key_bytes).map_err(Broken::Failed)
     }
 
     /// Held by look-ups; fails where there is nothing to be found.
     fn quiet(&self) -> Result<RwLockReadGuard<'_, ()>, Broken> {
         let quiet = self.batches.read().unwrap_or_else(PoisonError::into_inner);
         if self.filling.load(Ordering::Acquire) {
-            return Err(Broken(FILLING.to_owned()));
+            return Err(Broken::Filling);
         }
         self.tree.whole().map(|()| quiet)
     }
@@ -174,7 +173,8 @@ impl Tree {
                 let (low, high) = (self.name(key, 0), self.name(key, u64::MAX));
                 if let Some(item) = last.as_ref().filter(|(name, _)| **name <= *low) {
                     // Checked when it was fetched.
-                    let block = Block::read_again(&item.1, self.key_bytes).map_err(Broken)?;
+                    let block =
+                        Block::read_again(&item.1, self.key_bytes).map_err(Broken::Failed)?;
                     if block.last_key().is_some_and(|last| key < last) {
                         block.find(key, |number| each(i, number));
                         continue;
@@ -244,10 +244,10 @@ impl Tree {
         let mut last = Vec::new();
         self.each_block(|item, block| {
             if block.reach > reach {
-                return Err(Broken("a merge into it was interrupted".to_owned()));
+                return Err(Broken::Failed("a merge into it was interrupted".to_owned()));
             }
             if *item.0 <= *last {
-                return Err(Broken("two of its blocks overlap".to_owned()));
+                return Err(Broken::Failed("two of its blocks overlap".to_owned()));
             }
             counts.add(item.0.len() + item.1.len(), block.len());
             if let Some((key, number)) =

@@ -1,6 +1,7 @@
 //! The two trees of a collection, and whether they hold what the segments hold.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block::{BLOCK_BYTES, Run};
@@ -23,14 +24,18 @@ pub(super) struct Trees {
     /// Set when sled does not even forget: everything stays in memory then, until a checkpoint finds
     /// that it works again.
     pub(super) given_up: AtomicBool,
+    /// While it is set nothing is found in them: they are filled from the beginning.
+    filling: Arc<AtomicBool>,
 }
 
 impl Trees {
     pub(super) fn open(table: &Table, collection: [u8; 16], width: Width) -> Result<Self, Broken> {
+        let filling = Arc::default();
         Ok(Self {
-            ids: Tree::open(table, collection, "ids", 8)?,
-            codes: Tree::open(table, collection, "codes", width.bytes())?,
+            ids: Tree::open(table, collection, "ids", 8, &filling)?,
+            codes: Tree::open(table, collection, "codes", width.bytes(), &filling)?,
             given_up: AtomicBool::new(false),
+            filling,
         })
     }
 
@@ -95,10 +100,9 @@ impl Trees {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// While it is set nothing is found in them: they are filled from the beginning.
+    /// Sets whether they are being filled from the beginning.
     pub(super) fn set_filling(&self, filling: bool) {
-        self.ids.filling.store(filling, Ordering::Release);
-        self.codes.filling.store(filling, Ordering::Release);
+        self.filling.store(filling, Ordering::Release);
     }
 
     /// Forgets everything.
@@ -137,9 +141,9 @@ impl Trees {
         table: &Table,
         dir: &Path,
     ) -> crate::Result<u64> {
-        checked.or_else(|Broken(reason)| {
+        checked.or_else(|reason| {
             tracing::warn!(
-                collection = %dir.display(), reason,
+                collection = %dir.display(), %reason,
                 "the table does not agree with the segments; it is filled again from them"
             );
             self.empty(table).map(|()| 0)
@@ -174,7 +178,7 @@ impl Trees {
 fn check_tree(tree: &Tree, segments: &Segments, reach: u64, expected: Sum) -> Result<(), Broken> {
     if reach > segments.next() {
         let next = segments.next();
-        return Err(Broken(format!("it reaches record {reach}, the segments {next}")));
+        return Err(Broken::Failed(format!("it reaches record {reach}, the segments {next}")));
     }
     let mut found = Sum::default();
     tree.check(reach, |key, number| {
@@ -184,7 +188,7 @@ fn check_tree(tree: &Tree, segments: &Segments, reach: u64, expected: Sum) -> Re
     })?;
     if found != expected {
         let (found, expected) = (found.entries, expected.entries);
-        return Err(Broken(format!(
+        return Err(Broken::Failed(format!(
             "below record {reach} it holds {found} live entries and the segments {expected}, or \
              they are not the same"
         )));

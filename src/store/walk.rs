@@ -39,6 +39,8 @@ pub(super) enum Piece<'a> {
     Record { range: Range<u64>, record: RecordView<'a> },
     /// Bytes that are not what was written.
     Damage(Damage),
+    /// Zeros for the groups to come.
+    Ahead { range: Range<u64> },
     /// A write that was interrupted before it was acknowledged.
     Torn { range: Range<u64>, flaw: String },
 }
@@ -177,6 +179,10 @@ impl<'a> Walk<'a, '_> {
                     let end = after.map_or(self.bytes.len(), |(end, _)| end);
                     if after.is_none() && at as u64 >= hints.durable {
                         let range = at as u64..end as u64;
+                        if self.bytes[at..].iter().all(|byte| *byte == 0) {
+                            (self.each)(Piece::Ahead { range });
+                            return;
+                        }
                         (self.each)(Piece::Torn { range, flaw });
                         return;
                     }

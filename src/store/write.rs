@@ -6,6 +6,11 @@
 //! which a crash before that leaves as a torn tail like any other. After any other failed write,
 //! and after every failed sync, nobody knows what the disk holds: all further writes are refused
 //! until the collection is reopened, and reads go on.
+//!
+//! Ahead of small groups zeros are laid: they go to the disk with one of these groups, and the next
+//! ones take their place. A sync then has to write no new length and no new place of the file, which
+//! is half of what it does otherwise. Whoever reads the file takes zeros behind the last group for
+//! nothing at all; they are cut when the segment is sealed and when the store is closed.
 
 use std::sync::Arc;
 
@@ -20,9 +25,8 @@ use super::segment::Segment;
 use super::{Committed, Live, Shared, lock_mutex};
 use crate::error::{Error, Result};
 
-/// The open segment is sealed when the dead of it take more than this part of what compaction lets
-/// all dead records take.
-const OPEN_SHARE: u64 = 2;
+/// Zeros are laid ahead of groups of at most this part of them; larger ones are written no faster.
+const AHEAD_SHARE: usize = 8;
 
 /// A group that is in the file.
 pub(super) struct Written {
@@ -30,6 +34,8 @@ pub(super) struct Written {
     places: Vec<(u64, u64)>,
     /// Bytes of the segment now.
     length: u64,
+    /// Where the zeros end that were laid ahead.
+    ahead: u64,
     /// The crc of its header.
     checksum: u32,
     synced: bool,
@@ -63,11 +69,11 @@ impl Shared {
             return Ok(None);
         }
         self.roll_before(group.len() as u64)?;
-        let (file, crc, start, previous, durable) = {
+        let (file, crc, start, previous, durable, ahead) = {
             let state = self.state();
             let open = state.segments.open();
             let file = Arc::clone(&open.file);
-            (file, open.crc, open.length, open.checksum, open.known.length)
+            (file, open.crc, open.length, open.checksum, open.known.length, open.ahead)
         };
         let body = &group[GROUP_HEADER_BYTES..];
         let header = GroupHeader {
@@ -80,8 +86,13 @@ impl Shared {
         };
         let (header, checksum) = write_group_header(&header, crc);
         group[..GROUP_HEADER_BYTES].copy_from_slice(&header);
+        let length = start + group.len() as u64;
+        if length > ahead && group.len() <= self.limits.ahead_bytes / AHEAD_SHARE {
+            group.resize(group.len() + self.limits.ahead_bytes, 0);
+        }
         if let Err(error) = file.write_at(group, start) {
             let undone = file.truncate(start);
+            self.state_mut().segments.open_mut().ahead = 0;
             return Err(if undone.is_ok() { self.judge(error) } else { self.fail(error) });
         }
         let synced = durability == Durability::Sync;
@@ -91,7 +102,8 @@ impl Shared {
             return Err(self.fail(error));
         }
         places.iter_mut().for_each(|(offset, _)| *offset += start);
-        Ok(Some(Written { places, length: start + group.len() as u64, checksum, synced }))
+        let ahead = ahead.max(start + group.len() as u64);
+        Ok(Some(Written { places, length, ahead, checksum, synced }))
     }
 
     /// Refuses writes from now on where `error` leaves in doubt what the disk holds.
@@ -106,15 +118,15 @@ impl Shared {
     }
 
     /// Seals the open segment, and opens the next, where a group of `bytes` would make it too long
-    /// or where so much of it is dead that compaction should have it.
+    /// or where compaction will have to copy it.
     fn roll_before(&self, bytes: u64) -> Result<()> {
-        let full = {
+        let (too_long, full) = {
             let state = self.state();
-            let open = state.segments.open();
-            open.length + bytes > self.limits.segment_bytes
-                || open.dead_bytes() > self.spare_allowed(&state.segments) / OPEN_SHARE
+            let (segments, open) = (&state.segments, state.segments.open());
+            let full = open.length > self.full_bytes(segments) && segments.dead() > 0;
+            (open.length + bytes > self.limits.segment_bytes, full)
         };
-        if full { self.roll() } else { Ok(()) }
+        if too_long || (full && self.can_compact()) { self.roll() } else { Ok(()) }
     }
 
     /// Seals the open segment, if it holds anything, and opens the next. The caller holds the
@@ -131,6 +143,7 @@ impl Shared {
             let (version, segment, first) = (manifest.version, manifest.next, open.next());
             (open.known, SegmentHeader { version, segment, first, ..open.header })
         };
+        self.cut_ahead()?;
         let files = &self.files;
         let next = Segment::create(files, &self.dir, header).map_err(|error| self.judge(error))?;
         files.sync_dir(&self.dir.join("segments")).map_err(|error| self.fail(error))?;
@@ -146,6 +159,21 @@ impl Shared {
         }
         *manifest = longer;
         self.state_mut().segments.roll(next);
+        Ok(())
+    }
+
+    /// Cuts the zeros ahead, durably. The caller holds the writer, and all is synced.
+    pub(super) fn cut_ahead(&self) -> Result<()> {
+        let (file, length) = {
+            let state = self.state();
+            let open = state.segments.open();
+            if open.ahead <= open.length {
+                return Ok(());
+            }
+            (Arc::clone(&open.file), open.length)
+        };
+        file.truncate(length).and_then(|()| file.sync()).map_err(|error| self.fail(error))?;
+        self.state_mut().segments.open_mut().ahead = 0;
         Ok(())
     }
 
@@ -178,6 +206,7 @@ impl Shared {
         }
         let open = state.segments.open_mut();
         (open.length, open.checksum) = (written.length, written.checksum);
+        open.ahead = written.ahead;
         if written.synced {
             open.note_synced();
         }

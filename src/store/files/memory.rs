@@ -30,13 +30,20 @@ pub(in crate::store) struct Memory(Arc<Mutex<Names>>);
 struct Names {
     entries: BTreeMap<PathBuf, Entry>,
     next_inode: u64,
+    /// The most bytes that the files of a directory had when one of them was removed.
+    most_bytes: u64,
 }
 
 impl Memory {
+    /// The most bytes that the files of a directory had when one of them was removed.
+    pub(in crate::store) fn most_bytes(&self) -> u64 {
+        self.names().most_bytes
+    }
+
     /// A medium that holds copies of these; an entry whose directory is not among them is lost.
     pub(super) fn with(entries: BTreeMap<PathBuf, Entry>) -> Self {
         let next_inode = entries.values().map(|entry| entry.inode() + 1).max().unwrap_or(0);
-        let memory = Self(Arc::new(Mutex::new(Names { entries: BTreeMap::new(), next_inode })));
+        let memory = Self(Arc::new(Mutex::new(Names { next_inode, ..Names::default() })));
         // In the order of paths, so that a directory comes before what is in it.
         for (path, entry) in entries {
             let mut names = memory.names();
@@ -98,6 +105,15 @@ impl Names {
                 None => Err(ErrorKind::NotFound.into()),
             },
         }
+    }
+
+    fn bytes_beside(&self, path: &Path) -> u64 {
+        let beside = path.parent().into_iter().flat_map(|dir| self.children(dir));
+        let len = |path| match &self.entries[path] {
+            Entry::File(file) => file.bytes().len() as u64,
+            Entry::Dir => 0,
+        };
+        beside.map(len).sum()
     }
 
     fn children<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
@@ -215,6 +231,7 @@ impl Medium for Memory {
         if names.children(path).next().is_some() {
             return Err(ErrorKind::DirectoryNotEmpty.into());
         }
+        names.most_bytes = names.most_bytes.max(names.bytes_beside(path));
         names.entries.remove(path);
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Table {
         files.create_dir(&new)?;
         #[cfg(test)]
         if self.0.faults.stuck.load(Ordering::Relaxed) {
-            return Err(refused(Broken("a test says so".to_owned())));
+            return Err(refused(Broken::Failed("a test says so".to_owned())));
         }
         let db = open_sled(files, &new).map_err(refused)?;
         let from = self.0.db.load_full();
@@ -249,8 +249,8 @@ fn copy(
         });
         let items = match read {
             Ok(items) => items,
-            Err(Broken(reason)) => {
-                tracing::warn!(reason, "a tree of the table cannot be read, and is filled again");
+            Err(reason) => {
+                tracing::warn!(%reason, "a tree of the table cannot be read, and is filled again");
                 return Ok(false);
             }
         };
@@ -270,7 +270,7 @@ fn copy(
     }
 }
 
-fn refused(Broken(reason): Broken) -> Error {
+fn refused(reason: Broken) -> Error {
     Error::Unavailable {
         what: format!("the table cannot be written anew: {reason}"),
         hint: "is there room on the disk for another one? Nothing has changed".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread;
 
+use super::super::files::memory::Memory;
 use super::super::lock_mutex;
 use super::*;
 
@@ -193,6 +194,39 @@ fn overwriting_the_same_ids_for_ever_takes_half_as_much_room_again() -> Result<(
     }
     let anew = copy.stats().segment_bytes as f64;
     assert!((stats.live_bytes as f64 / anew - 1.0).abs() < 0.1, "{anew}: {stats:?}");
+    Ok(())
+}
+
+/// What is copied stands twice until its old files are gone, and that has to be within the bound too.
+#[test]
+fn a_copy_under_way_takes_a_small_part_of_what_may_be_spare() -> Result<()> {
+    // What may be spare is the same for the first, and a share of what lives for the second.
+    for (ids, spare_bytes, full) in [(2_000, 32 << 10, 64 << 10), (10_000, 1 << 10, 64 << 10)] {
+        let memory = Memory::default();
+        let limits =
+            Limits { segment_bytes: full, group_bytes: full as usize, spare_bytes, ..LIMITS };
+        let mut place = Place::on(Files::on(memory.clone()), limits)?;
+        let store = place.create(64)?;
+        let (mut random, mut live) = (3u64, 0);
+        for round in 0..ids / 5 {
+            let operations = (0..20).map(|i| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let all_are_there = round * 20 >= ids;
+                let name = if all_are_there { random >> 33 } else { round * 20 + i };
+                put_code(&store, name % ids, random)
+            });
+            store.commit(operations.collect(), |_| ())?;
+            // Its victims are gone before the next write, so that no more than was due is spare.
+            store.compactor.join();
+            live = live.max(store.stats().live_bytes);
+        }
+        let spare = store.shared.spare_allowed(&store.shared.state().segments);
+        // The open segment, and the copy; a group more of each, and the headers of all.
+        let most = live + spare + 2 * (spare / 4) + live / 32 + 5_000;
+        assert!(memory.most_bytes() > live + spare, "compacted: {:?}", store.stats());
+        let got = memory.most_bytes();
+        assert!(got <= most, "{got} bytes, expected {most} at most: {:?}", store.stats());
+    }
     Ok(())
 }
 

@@ -122,7 +122,7 @@ fn a_flipped_bit_in_what_is_noted_as_durable_is_damage_with_its_place() -> Resul
 /// to a newer one.
 #[test]
 fn a_damaged_record_is_reported_and_can_be_replaced() -> Result<()> {
-    let limits = Limits { hash_mask: u64::MAX, ..Limits::default() };
+    let limits = Limits { hash_mask: u64::MAX, ahead_bytes: 0, ..Limits::default() };
     let mut place = Place::new(limits)?;
     let store = place.create(64)?;
     put_singly(&store, 0..5)?;

@@ -1,5 +1,6 @@
 //! The store as a whole, against a map and a linear scan, and against damage.
 
+mod ahead;
 mod closed;
 mod compact;
 mod crash;
@@ -36,6 +37,7 @@ const SMALL: Limits = Limits {
     checkpoint_records: 8,
     hash_mask: 3,
     spare_bytes: u64::MAX / 8,
+    ahead_bytes: 0,
     look_ups: 200,
     hits: 1000,
 };

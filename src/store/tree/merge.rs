@@ -201,9 +201,9 @@ mod tests {
             ),
         ) {
             let run = || -> Result<(), Broken> {
-                let dir = tempfile::tempdir().map_err(|error| Broken(error.to_string()))?;
-                let table = Table::open(dir.path()).map_err(|error| Broken(error.to_string()))?;
-                let tree = Tree::open(&table, [1; 16], "codes", KEY_BYTES)?;
+                let dir = tempfile::tempdir().map_err(|error| Broken::Failed(error.to_string()))?;
+                let table = Table::open(dir.path()).map_err(|error| Broken::Failed(error.to_string()))?;
+                let tree = Tree::open(&table, [1; 16], "codes", KEY_BYTES, &std::sync::Arc::default())?;
                 let (mut expected, mut next) = (BTreeSet::new(), 0);
                 for (values, dying, sweep) in &rounds {
                     let added: BTreeSet<_> =
