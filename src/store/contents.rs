@@ -137,7 +137,8 @@ pub(super) fn load(
     Ok(end)
 }
 
-/// Replays all segments, and cuts a torn tail from the last, or zeros that were laid ahead. What they hold goes into `contents`, if anybody wants it.
+/// Replays all segments, and cuts a torn tail from the last, or zeros that were laid ahead. What they
+/// hold goes into `contents`, if anybody wants it.
 pub(super) fn read_segments(
     files: &Files,
     dir: &Path,

@@ -92,6 +92,16 @@ impl Hints {
 
 /// Gives the pieces of a segment to `each`, and returns the number that the next put gets.
 pub(super) fn walk(bytes: &[u8], hints: Hints, each: &mut dyn FnMut(Piece)) -> u64 {
+    // Zeros behind all that is known are no part of what is to be mended.
+    if let Some((known, ahead)) = bytes.split_at_checked(hints.durable as usize)
+        && hints.durable > SEGMENT_HEADER_BYTES as u64
+        && !ahead.is_empty()
+        && is_zero(ahead)
+    {
+        let next = walk(known, hints, each);
+        each(Piece::Ahead { range: hints.durable..bytes.len() as u64 });
+        return next;
+    }
     let next = hints.first.unwrap_or(0);
     let mut walk = Walk { bytes, crc: 0, width: None, first: next, next, last: hints.last, each };
     let previous = match read_segment_header(bytes) {
@@ -110,6 +120,10 @@ pub(super) fn walk(bytes: &[u8], hints: Hints, each: &mut dyn FnMut(Piece)) -> u
         walk.next = last;
     }
     walk.next
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 struct Walk<'a, 'e> {
@@ -179,7 +193,7 @@ impl<'a> Walk<'a, '_> {
                     let end = after.map_or(self.bytes.len(), |(end, _)| end);
                     if after.is_none() && at as u64 >= hints.durable {
                         let range = at as u64..end as u64;
-                        if self.bytes[at..].iter().all(|byte| *byte == 0) {
+                        if is_zero(&self.bytes[at..]) {
                             (self.each)(Piece::Ahead { range });
                             return;
                         }
@@ -260,7 +274,7 @@ impl<'a> Walk<'a, '_> {
         (self.each)(Piece::Group { range: at as u64..end as u64, header: *header });
         if check_group_body(header, &self.bytes[body.clone()]).is_ok() {
             self.records(body, None, Some(header.count));
-        } else if end < self.bytes.len() && self.group_at(end).is_err() {
+        } else if self.group_at(end).is_err() && !is_zero(&self.bytes[end..]) {
             // Nothing follows where it should end: bytes came or went, and it ends elsewhere.
             let after = self.next_group(body.start);
             let end = after.map_or(self.bytes.len(), |(at, _)| at);

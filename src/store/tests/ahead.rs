@@ -122,6 +122,39 @@ fn where_the_disk_is_full_nothing_is_left_of_them() -> Result<()> {
     Ok(())
 }
 
+/// Whichever bit is flipped, what is found is what is found where no zeros follow.
+#[test]
+fn zeros_behind_damage_change_nothing_of_what_is_found() -> Result<()> {
+    let mut place = Place::new(LIMITS)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..3)?;
+    put_together(&store, 3..5)?;
+    let (end, zeros) = lengths(&place, &store)?;
+    assert!(zeros > 0);
+    let bytes = place.files.read(&place.last_segment()?, 1 << 20)?;
+    let pieces = |bytes: &[u8], durable| {
+        let mut pieces = Vec::new();
+        walk(bytes, Hints { durable, ..Hints::NONE }, &mut |piece| match piece {
+            Piece::Ahead { .. } => {}
+            // It takes all that follows.
+            Piece::Torn { range, flaw } => pieces.push(format!("torn at {}: {flaw}", range.start)),
+            piece => pieces.push(format!("{piece:?}")),
+        });
+        pieces
+    };
+    for bit in 0..end * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit as usize / 8] ^= 1 << (bit % 8);
+        let alone = &bytes[..end as usize];
+        assert_eq!(pieces(&bytes, end), pieces(alone, end), "bit {bit}");
+        // Without the segment's header nothing can be told from zeros either.
+        if bit >= 52 * 8 {
+            assert_eq!(pieces(&bytes, 0), pieces(alone, 0), "bit {bit}, where nothing is known");
+        }
+    }
+    Ok(())
+}
+
 /// Zeros in the place of a group that is known are damage, however much they look like those ahead.
 #[test]
 fn a_known_group_that_became_zeros_is_damage() -> Result<()> {
