@@ -100,14 +100,10 @@ impl Side {
             // Cell i has its middle at i + 1/2.
             let at = (pixel as f32 + 0.5) / pixels as f32 * cell_count as f32 - 0.5;
             let (first, part) = (at.floor(), at - at.floor());
-            let cell = |at: f32| at.clamp(0.0, (cell_count - 1) as f32) as usize;
             // What lies beyond the middle of an outer cell counts less.
-            let inside = |at: f32, part| {
-                if (0.0..cell_count as f32).contains(&at) {
-                    (cell(at), part)
-                } else {
-                    (cell(at), 0.0)
-                }
+            let inside = |at: f32, part| match (0.0..cell_count as f32).contains(&at) {
+                true => (at as usize, part),
+                false => (0, 0.0),
             };
             [inside(first, 1.0 - part), inside(first + 1.0, part)]
         });

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Parts that are locked alone, so that threads seldom wait for one another; a power of 2.
+/// Parts that are locked alone, so that threads seldom wait for one another.
 const PARTS: usize = 64;
 /// The most words of a part: some megabytes in all. The most frequent words come among the first.
 const MOST: usize = 1024;
