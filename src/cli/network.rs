@@ -77,6 +77,9 @@ pub struct Network {
     /// Smaller looks only at the nearest rows
     #[arg(long, value_name = "X")]
     similarity_temperature: Option<f64>,
+    /// Let the bits of a code settle together, where queries lose least, each held to its own value by so much
+    #[arg(long, value_name = "X")]
+    settle: Option<f64>,
     /// The most words of a text model
     #[arg(long, value_name = "WORDS")]
     vocabulary: Option<usize>,
@@ -245,6 +248,7 @@ impl Network {
             set(&mut similarity.temperature, self.similarity_temperature);
         }
         set(&mut options.reconstruction, self.reconstruction);
+        options.settle = self.settle.or(options.settle);
         set(&mut options.features.text.vocabulary, self.vocabulary);
         if let Some(scale) = self.scale {
             options.features.vector.centre = !matches!(scale, Scale::None);

@@ -8,7 +8,7 @@
 //!
 //! __metadata__
 //!   kind        nearbit-model | nearbit-checkpoint
-//!   format      1
+//!   format      1, or 2 where codes settle, which readers of 1 would not do
 //!   checksum    BLAKE3 of every other entry here and of every tensor
 //!   ...         what the kind needs, each a JSON text: a model has bits, layers, pipeline, options,
 //!               report
@@ -27,10 +27,11 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::COVARIANCE;
 use crate::error::{Error, Result};
 
-/// The format that is written, and the oldest that can be read.
-pub(super) const FORMAT: u32 = 1;
+/// The newest format, and the oldest that can be read.
+const FORMAT: u32 = 2;
 const OLDEST_FORMAT: u32 = 1;
 
 /// Larger files are refused unread, in bytes. A vocabulary of a million words into a thousand units
@@ -76,11 +77,16 @@ impl Parts {
         })
     }
 
+    /// The oldest format whose readers understand all of this.
+    pub fn format(&self) -> u32 {
+        if self.arrays.contains_key(COVARIANCE) { FORMAT } else { OLDEST_FORMAT }
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self, kind: &str) -> Vec<u8> {
         let mut metadata = self.texts.clone();
         metadata.insert("kind".into(), kind.into());
-        metadata.insert("format".into(), FORMAT.to_string());
+        metadata.insert("format".into(), self.format().to_string());
         metadata.insert("checksum".into(), checksum(&metadata, &self.arrays));
         let mut header = serde_json::Map::new();
         header.insert("__metadata__".into(), serde_json::json!(metadata));
@@ -375,7 +381,7 @@ mod tests {
         assert!(error(&foreign).contains("of kind nearbit-model, got no kind"));
         let other = parts().to_bytes("nearbit-checkpoint");
         assert!(error(&other).contains("got nearbit-checkpoint"));
-        let now = format!("\"format\":\"{FORMAT}\"");
+        let now = format!("\"format\":\"{OLDEST_FORMAT}\"");
         let bytes = parts().to_bytes(KIND);
         let at = bytes.windows(now.len()).position(|w| w == now.as_bytes()).unwrap();
         let mut newer = bytes;

@@ -45,6 +45,7 @@ mod real;
 mod recirculate;
 mod report;
 mod scratch;
+mod settle;
 mod similarity;
 mod slot;
 mod spread;
@@ -58,7 +59,6 @@ mod training;
 mod unusable;
 mod variational;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -74,16 +74,20 @@ pub use options::{
 pub use report::{EpochReport, Progress, Report, Stage};
 pub use train::{train, train_from};
 
+use self::data::Data;
 use self::decode::{BitStatistics, Decoder};
 use self::features::Pipeline;
 use self::file::{Array, Parts};
 use self::forward::{Layers, Weights, sigmoid};
 use self::network::Network;
+use self::settle::Settling;
 use crate::code::{Codes, Width};
 use crate::error::{Error, Result};
 use crate::input::{Features, InputKind, Inputs, Matrix};
 
 const KIND: &str = "nearbit-model";
+/// The tensor that codes settle by.
+const COVARIANCE: &str = "code.covariance";
 
 /// A trained model: features and encoder. It cannot be changed; a clone is the same model and costs
 /// nothing; any number of threads may use it.
@@ -116,6 +120,8 @@ struct Inner {
     bytes: Vec<u8>,
     pipeline: Pipeline,
     encoder: Layers,
+    /// Of codes that are not the signs of their values.
+    settling: Option<Settling>,
     statistics: BitStatistics,
     /// Built when it is first asked for.
     decoder: OnceLock<Decoder>,
@@ -145,12 +151,12 @@ pub struct Info {
 
 impl Model {
     /// The model of a network after its training on rows, which come in parts.
-    fn new<'a>(
+    fn new(
         pipeline: Pipeline,
         network: &Network,
         options: TrainOptions,
         report: Report,
-        rows: impl Iterator<Item = Result<Cow<'a, Features>>>,
+        data: &Data,
     ) -> Result<Self> {
         let mut arrays = checkpoint::weights(network)?;
         arrays.retain(|name, _| {
@@ -159,12 +165,21 @@ impl Model {
         let mut parts = Parts { arrays, ..Parts::default() };
         parts.put("bits", &options.bits.bits())?;
         parts.put("pipeline", &pipeline)?;
-        parts.put("options", &options)?;
+        // Values come first: how codes settle is found by them.
+        parts.put("options", &TrainOptions { settle: None, ..options.clone() })?;
         parts.put("report", &report)?;
         // What was trained is read back like any other file: there is one way to make a model.
         let origin = Path::new("the trained model");
         let silent = Self::parse(parts.to_bytes(KIND), origin)?;
-        let BitStatistics { share, zero, one } = BitStatistics::of(&silent, rows)?;
+        parts.put("options", &options)?;
+        if options.settle.is_some() {
+            let bits = options.bits.bits();
+            let values = settle::covariance(&silent, data.train.in_order())?;
+            let array = Array { shape: vec![bits, bits], values };
+            parts.arrays.insert(COVARIANCE.into(), array);
+        }
+        let statistics = BitStatistics::of(&silent, data.train.in_order())?;
+        let BitStatistics { share, zero, one } = statistics;
         for (name, values) in [("share", share), ("zero", zero), ("one", one)] {
             let array = Array { shape: vec![values.len()], values };
             parts.arrays.insert(format!("code.{name}"), array);
@@ -204,6 +219,7 @@ impl Model {
 
     fn parse(bytes: Vec<u8>, origin: &Path) -> Result<Self> {
         let mut parts = Parts::from_bytes(&bytes, KIND, origin)?;
+        let format = parts.format();
         let pipeline: Pipeline = parts.get("pipeline", origin)?;
         let options: TrainOptions = parts.get("options", origin)?;
         let report = parts.get("report", origin)?;
@@ -213,6 +229,7 @@ impl Model {
             true => layers(&mut parts, "decoder", &options, origin)?,
             false => Vec::new(),
         };
+        let settling = settling(&mut parts, &options, origin)?;
         let statistics = bit_statistics(&mut parts, options.bits.bits(), origin)?;
         let sizes = |layers: &[Weights]| -> Vec<usize> {
             let outputs = layers.iter().map(|layer| layer.outputs);
@@ -233,7 +250,7 @@ impl Model {
         }
         let info = Info {
             digest: Digest::of(&bytes),
-            format: file::FORMAT,
+            format,
             input: pipeline.input().to_string(),
             bits,
             encoder: encoder_sizes,
@@ -252,7 +269,7 @@ impl Model {
         let sparse = pipeline.input() == InputKind::Text;
         let encoder = Layers::new(first, encoder.collect(), sparse);
         let decoder = OnceLock::new();
-        Ok(Self(Arc::new(Inner { bytes, pipeline, encoder, statistics, decoder, info })))
+        Ok(Self(Arc::new(Inner { bytes, pipeline, encoder, settling, statistics, decoder, info })))
     }
 
     /// BLAKE3 of the model file's bytes: the model's identity.
@@ -283,12 +300,17 @@ impl Model {
         self.0.pipeline.apply(inputs)
     }
 
-    /// The codes of `inputs`, row by row. A row has the same code in every batch.
+    /// The codes of `inputs`, row by row. A row has the same code in every batch. A bit is 1 where its value
+    /// is above 0, or as all bits settle together (see [`TrainOptions::settle`]).
     ///
     /// # Errors
     /// As [`Model::features`].
     pub fn encode(&self, inputs: &Inputs) -> Result<Codes> {
-        self.codes_of(&self.values_of(inputs)?)
+        let values = self.values_of(inputs)?;
+        match &self.0.settling {
+            Some(settling) => self.codes_of(&settling.settled(&values)),
+            None => self.codes_of(&values),
+        }
     }
 
     /// The values before the code's sigmoid, as the code has them: shape (rows, bits).
@@ -323,8 +345,8 @@ impl Model {
         Ok(codes)
     }
 
-    /// The values before the code layer's sigmoid: shape (rows, bits). A bit of the code is 1 where
-    /// its value is above 0, and the value is the log odds of that bit.
+    /// The values before the code layer's sigmoid: shape (rows, bits). A bit of a code that does not settle
+    /// is 1 where its value is above 0, and the value is the log odds of that bit.
     ///
     /// # Errors
     /// As [`Model::features`].
@@ -333,8 +355,8 @@ impl Model {
         self.0.encoder.values_of(inputs.len(), part)
     }
 
-    /// The code layer's real values, 0 to 1: shape (rows, bits). A bit of the code is 1 where the
-    /// value is above one half.
+    /// The code layer's real values, 0 to 1: shape (rows, bits). A bit of a code that does not settle is 1
+    /// where the value is above one half.
     ///
     /// # Errors
     /// As [`Model::features`].
@@ -399,6 +421,21 @@ fn layers(
         });
     }
     Ok(layers)
+}
+
+/// How the bits of a model settle, where it was trained so.
+fn settling(parts: &mut Parts, options: &TrainOptions, origin: &Path) -> Result<Option<Settling>> {
+    let bits = options.bits.bits();
+    let Some(hold) = options.settle else { return Ok(None) };
+    let array = parts.take(COVARIANCE, origin)?;
+    if array.shape != [bits, bits] || array.values.iter().any(|value| !value.is_finite()) {
+        let message = format!(
+            "{COVARIANCE}: expected finite numbers of shape [{bits}, {bits}], got shape {:?}",
+            array.shape
+        );
+        return Err(Error::damaged(origin, None, message));
+    }
+    Ok(Some(Settling::new(&array.values, bits, hold)))
 }
 
 /// What a file says of each bit; files of the first version say nothing.

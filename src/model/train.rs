@@ -135,5 +135,5 @@ pub(super) fn learn(
         trained.push(training.finish()?);
     }
     let (network, report) = join(trained, data.train.cols(), options)?;
-    Model::new(pipeline, &network, options.clone(), report, data.train.in_order())
+    Model::new(pipeline, &network, options.clone(), report, data)
 }

@@ -7,7 +7,7 @@ mod blocks;
 mod components;
 mod gaussian;
 mod neighbours;
-mod product;
+pub(crate) mod product;
 mod projection;
 mod rotation;
 mod vectorized;

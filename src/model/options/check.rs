@@ -12,6 +12,7 @@ impl TrainOptions {
     pub fn check(&self) -> Result<()> {
         self.check_ranges()?;
         self.check_nested()?;
+        self.check_settle()?;
         self.check_members()?;
         self.check_goals()?;
         self.check_code_layer()?;
@@ -49,6 +50,9 @@ impl TrainOptions {
         number("validation", self.validation, 0.0, 0.9)?;
         number("reconstruction", self.reconstruction, 0.0, 1e6)?;
         number("contraction", self.contraction, 0.0, 1e6)?;
+        if let Some(hold) = self.settle {
+            number("settle", hold, 0.0, 1e6)?;
+        }
         number("prior", self.prior, 0.0, 1e6)?;
         number("dropout", self.dropout, 0.0, 0.9)?;
         if let Binarize::Noise { start, end } = self.binarize {
@@ -113,6 +117,24 @@ impl TrainOptions {
             matches!(self.sparsity, Some(Sparsity::Top(_))),
             "nested",
             "the first bits of a code have no fixed number of ones; take L1 or KL to keep units quiet",
+        )
+    }
+
+    /// Bits that settle together are free, and have no company but their own.
+    fn check_settle(&self) -> Result<()> {
+        if self.settle.is_none() {
+            return Ok(());
+        }
+        refuse(
+            !self.nested.is_empty(),
+            "settle",
+            "bits settle in the company of all others, so the first of them are no code of their own; \
+             leave out the nested widths",
+        )?;
+        refuse(
+            matches!(self.sparsity, Some(Sparsity::Top(_))) && self.sparse_layer.is_none(),
+            "settle",
+            "a code with a fixed number of ones has none to turn; take L1 or KL to keep units quiet",
         )
     }
 

@@ -91,6 +91,11 @@ pub struct TrainOptions {
     pub neighbours: Option<NeighbourOptions>,
     /// What keeps the order of exact neighbours; `None` does not look at it.
     pub similarity: Option<Similarity>,
+    /// How much each bit is held to its own value while all bits of a code settle together, where queries lose
+    /// least; 2 to 4 do well. `None`: each bit is the sign of its value, whatever the others are.
+    // Files without it are of codes that are signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<f64>,
     /// Passes over the training rows. `None`: 12, or more where a small set needs them for 400 steps.
     pub epochs: Option<usize>,
     /// Rows a step.
@@ -172,6 +177,7 @@ impl TrainOptions {
             procedure: Procedure::Backpropagation,
             pretraining: None,
             start_from_itq: false,
+            settle: None,
             reconstruction: 1.0,
             neighbours: None,
             similarity: None,
