@@ -32,7 +32,8 @@ use crate::numeric::vectorized;
 
 /// c: the length of the values, beside that of the bits. Measured: `benches/experiments.md`.
 const LENGTH: f32 = 0.8;
-/// The most times that all bits are visited; three or four are the rule.
+/// The most times that all bits are visited. Each visit lowers the sum, so there is an end without it, but for
+/// what rounding does to ties.
 const VISITS: usize = 16;
 /// Rows whose products are summed together.
 const ROWS: usize = 4096;

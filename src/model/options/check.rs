@@ -120,7 +120,7 @@ impl TrainOptions {
         )
     }
 
-    /// Bits that settle together are free, and have no company but their own.
+    /// Where bits settle together, any bit may turn, and the code is used whole.
     fn check_settle(&self) -> Result<()> {
         if self.settle.is_none() {
             return Ok(());
