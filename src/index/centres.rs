@@ -28,6 +28,10 @@ const MOST: usize = 128 * 1024;
 const SAMPLE: usize = 8;
 const ROUNDS: usize = 2;
 
+/// Rows that are compared together with the leaders before them, and those that one thread takes.
+const BLOCK: usize = 2048;
+const PART: usize = 256;
+
 /// The centres of codes of so many words.
 pub(super) struct Centres {
     words: usize,
@@ -110,11 +114,16 @@ pub(super) fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
 fn leaders(kernel: Kernel, words: usize, rows: &[u64], wanted: usize) -> Vec<u64> {
     let lead = |gap: u32| {
         let mut leaders: Vec<u64> = Vec::new();
-        for row in rows.chunks_exact(words) {
-            if kernel.closest(&leaders, row).is_none_or(|found| found.distance > gap) {
-                leaders.extend_from_slice(row);
-                if leaders.len() > wanted * words {
-                    return None;
+        for rows in rows.chunks(BLOCK * words) {
+            let before = leaders.len();
+            let nearest = nearest(kernel, words, &leaders, rows);
+            for (row, nearest) in rows.chunks_exact(words).zip(nearest) {
+                let leads = |nearest: Option<Found>| nearest.is_none_or(|near| near.distance > gap);
+                if leads(nearest) && leads(kernel.closest(&leaders[before..], row)) {
+                    leaders.extend_from_slice(row);
+                    if leaders.len() > wanted * words {
+                        return None;
+                    }
                 }
             }
         }
@@ -132,6 +141,19 @@ fn leaders(kernel: Kernel, words: usize, rows: &[u64], wanted: usize) -> Vec<u64
     best
 }
 
+/// The nearest of some codes for each row, on all cores; none where there is no code.
+fn nearest(kernel: Kernel, words: usize, codes: &[u64], rows: &[u64]) -> Vec<Option<Found>> {
+    if codes.is_empty() {
+        return vec![None; rows.len() / words];
+    }
+    let part = |rows: &[u64]| {
+        let mut found = Vec::with_capacity(rows.len() / words);
+        kernel.closest_to_each(codes, rows, words, &mut found);
+        found.into_iter().map(Some)
+    };
+    rows.par_chunks(PART * words).flat_map_iter(part).collect()
+}
+
 /// Moves each of some codes to the middle of the rows that are nearest to it, again and again.
 pub(super) fn middles(
     kernel: Kernel,
@@ -140,10 +162,10 @@ pub(super) fn middles(
     mut middles: Vec<u64>,
 ) -> Vec<u64> {
     for _ in 0..ROUNDS {
-        let mut nearest: Vec<(Found, &[u64])> = rows
-            .par_chunks_exact(words)
-            .filter_map(|row| Some((kernel.closest(&middles, row)?, row)))
-            .collect();
+        let nearest = nearest(kernel, words, &middles, rows);
+        let nearest = nearest.into_iter().zip(rows.chunks_exact(words));
+        let mut nearest: Vec<(Found, &[u64])> =
+            nearest.filter_map(|(found, row)| Some((found?, row))).collect();
         nearest.sort_by_key(|(found, _)| found.row);
         let groups: Vec<_> = nearest.chunk_by(|a, b| a.0.row == b.0.row).collect();
         middles = groups.par_iter().flat_map_iter(|group| majority(group, words)).collect();
@@ -164,4 +186,37 @@ fn majority(group: &[(Found, &[u64])], words: usize) -> Vec<u64> {
         bits.fold(0, |word, (bit, &ones)| word | u64::from(2 * ones > group.len()) << bit)
     };
     ones.chunks_exact(64).map(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::{Width, distance};
+    use crate::index::tests::random_codes;
+
+    /// One row after the other, each compared with all leaders before it.
+    fn plain_leaders(words: usize, rows: &[u64], gap: u32) -> Vec<u64> {
+        let mut leaders: Vec<u64> = Vec::new();
+        for row in rows.chunks_exact(words) {
+            if leaders.chunks_exact(words).all(|leader| distance(leader, row) > gap) {
+                leaders.extend_from_slice(row);
+            }
+        }
+        leaders
+    }
+
+    #[test]
+    fn leaders_are_as_many_as_the_smallest_gap_allows() {
+        for (bits, groups) in [(64, 40), (100, 300), (256, 1)] {
+            let codes = random_codes(Width::new(bits).unwrap(), 2 * BLOCK + 100, groups, 1);
+            let (rows, words) = (codes.as_words(), bits.div_ceil(64));
+            for wanted in [1, 30, 700] {
+                let gaps = 0..=bits as u32;
+                let plain = gaps.map(|gap| plain_leaders(words, rows, gap));
+                let plain = plain.into_iter().find(|leaders| leaders.len() <= wanted * words);
+                let leaders = leaders(Kernel::detect(), words, rows, wanted);
+                assert!(Some(leaders) == plain, "{bits} bits, {wanted} wanted");
+            }
+        }
+    }
 }

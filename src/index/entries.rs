@@ -68,12 +68,17 @@ impl<'a> Entries<'a> {
     }
 
     /// The records of a cluster: ring, code and index, in this order.
-    pub(super) fn cluster(&self, cluster: usize) -> impl Iterator<Item = (u16, &'a [u64], u32)> {
+    pub(super) fn cluster(&self, cluster: usize) -> impl Iterator<Item = (u16, &[u64], u32)> {
         let (start, end) = (self.bounds[cluster] as usize, self.bounds[cluster + 1] as usize);
-        let (rows, words) = (self.rows, self.words);
-        let code = move |index: u32| &rows[index as usize * words..][..words];
-        self.entries[start..end]
-            .iter()
-            .map(move |entry| (entry.ring, code(entry.index), entry.index))
+        let entries = self.entries[start..end].iter();
+        entries.map(|entry| (entry.ring, self.code(entry), entry.index))
+    }
+
+    fn code<'b>(&'b self, entry: &'b Entry) -> &'b [u64] {
+        match self.words {
+            // What is at hand need not come from far away.
+            1 => std::slice::from_ref(&entry.first),
+            words => &self.rows[entry.index as usize * words..][..words],
+        }
     }
 }

@@ -19,11 +19,11 @@
 //! - `kernel` compares eight codes at a time where the CPU can, and says which are near enough.
 //! - `nearest` does not sort everything: it keeps a bound that what comes later must beat.
 //! - `sealed` stores each code once, with its records in a bucket: equal codes, which are normal
-//!   here, cost one comparison. Codes that are alike stand together, in clusters.
+//!   here, cost one comparison. Codes that are alike stand together, in `clusters`.
 //! - `centres` finds those clusters, each around a code that stands for it. By its distance from
 //!   the centres a query can tell which clusters hold nothing near.
 //! - `finder` puts a million codes into their clusters without comparing each with each centre, and
-//!   `entries` puts them in order there.
+//!   `entries` puts them in order there; `gather` brings those side by side that are compared at once.
 //! - `search` therefore need not compare every code. It *probes* the clusters that may hold
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
@@ -42,10 +42,12 @@
 
 mod ages;
 mod centres;
+mod clusters;
 mod cost;
 mod delta;
 mod entries;
 mod finder;
+mod gather;
 #[cfg(test)]
 mod interleavings;
 mod kernel;

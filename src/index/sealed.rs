@@ -1,33 +1,25 @@
 //! The sealed part: codes in clusters, each with the records that share it, and never changed.
 //!
-//! A *bucket* holds the records that share one code. Each code stands once, so codes that are
-//! equal cost nothing. The codes stand one behind the other, so a scan reads them straight
-//! through; and their order makes that a search need not: they stand cluster by cluster, and in a
-//! cluster ring by ring, a *ring* being those at one distance from the cluster's centre. `centres`
-//! says which rings a search can leave out.
-//!
-//! ```text
-//! codes     by cluster, ring, value, each once: shape (codes, words)
-//! heads     one u32 a code: the age of its record, or where its records stand in `shared`
-//! shared    the ages of records that share codes, ascending, each run behind its length
-//! rows      one u32 an age: the row of its code, or NOBODY
-//! clusters  the rings of each cluster
-//! starts    one u32 a ring: its first row, and behind those of a cluster the end
-//! ```
-//!
-//! An *age* stands for a record's number, see `ages`.
+//! Each code stands once, so codes that are equal cost nothing. They stand one behind the other, so a
+//! scan reads them straight through; and their order, see `clusters`, makes that a search need not:
+//! `centres` says which rings it can leave out. From a record's *age*, which stands for its number, see
+//! `ages`, there is a way back to the row of its code.
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::ages::Ages;
 use super::centres::Centres;
+use super::clusters::Clusters;
 use super::entries::Entries;
-use super::kernel::{self, Kernel, Span};
+use super::gather::gather;
+use super::kernel::{Kernel, Span};
 use super::tombstones::Tombstones;
 use crate::code::Width;
 
-/// Marks a head that is a place in `shared`; no age has this bit.
-const SHARED: u32 = 1 << 31;
+/// Parts that are put together at once for each thread: parts are not equally large.
+const PARTS: usize = 4;
 
 /// The row of an age that no record has.
 const NOBODY: u32 = u32::MAX;
@@ -35,25 +27,11 @@ const NOBODY: u32 = u32::MAX;
 pub(super) struct Sealed {
     width: Width,
     centres: Arc<Centres>,
-    /// How far the farthest code of each cluster is from its centre.
-    reaches: Vec<u16>,
-    clusters: Vec<Cluster>,
-    starts: Vec<u32>,
-    codes: Vec<u64>,
-    heads: Vec<u32>,
-    shared: Vec<u32>,
+    clusters: Clusters,
+    /// One for each age: the row of its code, or `NOBODY`.
     rows: Vec<u32>,
     ages: Ages,
     records: usize,
-}
-
-/// The rings of a cluster, from the lowest that has codes up to, but without, `end`.
-#[derive(Clone, Copy)]
-struct Cluster {
-    /// Where in `starts` the lowest stands.
-    starts: u32,
-    low: u16,
-    end: u16,
 }
 
 impl Sealed {
@@ -70,13 +48,12 @@ impl Sealed {
     fn arrange(width: Width, centres: Arc<Centres>, numbers: &[u64], rows: &[u64]) -> Self {
         let ages = Ages::new(numbers);
         let entries = Entries::sort(&centres, rows);
-        let mut sealed = Self::empty(width, centres, numbers.len(), ages.end());
-        for cluster in 0..sealed.centres.len() {
-            let records = entries.cluster(cluster);
+        let clusters = put_together(&centres, numbers.len(), |cluster| {
             let age = |index: u32| ages.nth(index, numbers[index as usize]);
-            sealed.push_cluster(records.map(|(ring, code, index)| (ring, code, age(index))));
-        }
-        sealed.finish(ages)
+            let records = entries.cluster(cluster);
+            records.map(move |(ring, code, index)| (ring, code, age(index)))
+        });
+        Self::finish(width, centres, clusters, ages, numbers.len())
     }
 
     /// The same without the dead and with more records, younger than all: around the same centres,
@@ -98,96 +75,44 @@ impl Sealed {
         let younger = |index: u32| ages.nth(kept.len() as u32 + index, numbers[index as usize]);
 
         let entries = Entries::sort(&self.centres, rows);
-        let mut sealed = Self::empty(self.width, self.centres.clone(), all.len(), ages.end());
-        for cluster in 0..self.clusters.len() {
-            let old = self.cluster(cluster).filter(|(.., age)| live(age));
+        let clusters = put_together(&self.centres, all.len(), |cluster| {
+            let old = self.clusters.records(cluster).filter(|(.., age)| live(age));
             let mut old =
                 old.map(|(ring, code, age)| (ring, code, renewed[age as usize])).peekable();
             let new = entries.cluster(cluster);
             let mut new = new.map(|(ring, code, index)| (ring, code, younger(index))).peekable();
-            sealed.push_cluster(std::iter::from_fn(|| {
+            std::iter::from_fn(move || {
                 match (old.peek(), new.peek()) {
                     (Some(old), Some(new)) if (new.0, new.1) < (old.0, old.1) => None,
                     (Some(_), _) => old.next(),
                     (None, _) => None,
                 }
                 .or_else(|| new.next())
-            }));
-        }
-        Some(sealed.finish(ages))
+            })
+        });
+        Some(Self::finish(self.width, self.centres.clone(), clusters, ages, all.len()))
     }
 
-    /// No cluster yet, and room for some records.
-    fn empty(width: Width, centres: Arc<Centres>, records: usize, ages: usize) -> Self {
-        Self {
-            width,
-            reaches: Vec::with_capacity(centres.len()),
-            clusters: Vec::with_capacity(centres.len()),
-            starts: Vec::new(),
-            codes: Vec::with_capacity(records * width.words()),
-            heads: Vec::with_capacity(records),
-            shared: Vec::new(),
-            rows: vec![NOBODY; ages],
-            ages: Ages::new(&[]),
-            records,
-            centres,
-        }
-    }
-
-    fn finish(mut self, ages: Ages) -> Self {
-        self.codes.shrink_to_fit();
-        self.heads.shrink_to_fit();
-        self.shared.shrink_to_fit();
-        Self { ages, ..self }
-    }
-
-    /// Appends a cluster: the ring, code and age of each record, in this order.
-    fn push_cluster<'a>(&mut self, records: impl Iterator<Item = (u16, &'a [u64], u32)>) {
-        let begin = self.starts.len();
-        let mut rings = None;
-        for (ring, code, age) in records {
-            let (low, _) = rings.unwrap_or((ring, ring));
-            rings = Some((low, ring + 1));
-            // Rings that have no code begin where the next one does.
-            let (begun, here) = (self.starts.len() - begin, (ring - low) as usize + 1);
-            self.starts.extend(std::iter::repeat_n(self.heads.len() as u32, here - begun));
-            let is_first = begun < here;
-            if is_first || !self.codes.ends_with(code) {
-                self.codes.extend_from_slice(code);
-                self.heads.push(age);
-            } else {
-                self.join(age);
+    fn finish(
+        width: Width,
+        centres: Arc<Centres>,
+        clusters: Clusters,
+        ages: Ages,
+        records: usize,
+    ) -> Self {
+        let mut rows = vec![NOBODY; ages.end()];
+        let part = rows.len().div_ceil(rayon::current_num_threads()).max(1);
+        // Each thread goes through all rows, and keeps those of some ages.
+        rows.par_chunks_mut(part).enumerate().for_each(|(i, rows)| {
+            for row in clusters.span().start..clusters.span().end {
+                for &age in clusters.bucket(row) {
+                    if let Some(place) = rows.get_mut((age as usize).wrapping_sub(i * part)) {
+                        *place = row;
+                    }
+                }
             }
-            self.rows[age as usize] = self.heads.len() as u32 - 1;
-        }
-        let (low, end) = rings.unwrap_or((0, 0));
-        self.starts.push(self.heads.len() as u32);
-        self.reaches.push(end.saturating_sub(1));
-        self.clusters.push(Cluster { starts: begin as u32, low, end });
-    }
-
-    /// Adds a record to the last bucket.
-    fn join(&mut self, age: u32) {
-        let last = self.heads.len() - 1;
-        let head = &mut self.heads[last];
-        if *head & SHARED == 0 {
-            let only = std::mem::replace(head, SHARED | self.shared.len() as u32);
-            self.shared.extend([1, only]);
-        }
-        self.shared[(*head & !SHARED) as usize] += 1;
-        self.shared.push(age);
-    }
-
-    /// The records of a cluster: ring, code and age, in this order.
-    fn cluster(&self, cluster: usize) -> impl Iterator<Item = (u16, &[u64], u32)> {
-        let Cluster { starts, low, end } = self.clusters[cluster];
-        let starts = &self.starts[starts as usize..][..=(end - low) as usize];
-        let rows = (low..end).zip(starts.windows(2));
-        let rows = rows.flat_map(|(ring, rows)| (rows[0]..rows[1]).map(move |row| (ring, row)));
-        rows.flat_map(|(ring, row)| {
-            let code = self.code(row);
-            self.bucket(row).iter().map(move |&age| (ring, code, age))
-        })
+        });
+        Self { width, centres, clusters, rows, ages, records }
     }
 
     /// The number of records, dead ones included.
@@ -202,12 +127,12 @@ impl Sealed {
 
     /// Each code once: shape (codes, words).
     pub(super) fn codes(&self) -> &[u64] {
-        &self.codes
+        self.clusters.codes()
     }
 
     /// The rows of `codes()`.
     pub(super) fn span(&self) -> Span {
-        Span { start: 0, end: self.heads.len() as u32 }
+        self.clusters.span()
     }
 
     /// The centres of the clusters, and which cluster is a code's.
@@ -217,44 +142,32 @@ impl Sealed {
 
     /// How far the farthest code of each cluster is from its centre.
     pub(super) fn reaches(&self) -> &[u16] {
-        &self.reaches
+        self.clusters.reaches()
     }
 
     /// The codes of a cluster that can be within `radius` of a code that is `distance` from its
     /// centre and `nearest` from the nearest centre.
     #[inline]
     pub(super) fn rings(&self, cluster: u32, distance: u32, nearest: u32, radius: u32) -> Span {
-        let Cluster { starts, low, end } = self.clusters[cluster as usize];
-        let (low, end) = (u32::from(low), u32::from(end));
-        let first = distance.saturating_sub(radius).clamp(low, end) - low;
-        let last = (nearest.saturating_add(radius).saturating_add(1)).clamp(low, end) - low;
-        let last = last.max(first);
-        let start = |ring: u32| self.starts[(starts + ring) as usize];
-        Span { start: start(first), end: start(last) }
+        let first = distance.saturating_sub(radius);
+        self.clusters.rings(cluster, first, nearest.saturating_add(radius))
     }
 
     /// The first row of a cluster, or of those behind it where it is empty.
     pub(super) fn cluster_start(&self, cluster: u32) -> u32 {
-        let cluster = self.clusters.get(cluster as usize);
-        cluster.map_or(self.span().end, |cluster| self.starts[cluster.starts as usize])
+        self.clusters.start(cluster)
     }
 
     /// Asks the memory for the bucket of a row.
     #[inline]
     pub(super) fn fetch_bucket(&self, row: u32) {
-        kernel::fetch(&self.heads, row as usize);
+        self.clusters.fetch_bucket(row);
     }
 
     /// The ages of the records that share the code of row `row`, oldest first.
     #[inline]
     pub(super) fn bucket(&self, row: u32) -> &[u32] {
-        let head = &self.heads[row as usize];
-        if *head & SHARED == 0 {
-            return std::slice::from_ref(head);
-        }
-        let at = (*head & !SHARED) as usize;
-        let len = self.shared[at] as usize;
-        &self.shared[at + 1..][..len]
+        self.clusters.bucket(row)
     }
 
     /// One more than the highest age.
@@ -282,26 +195,18 @@ impl Sealed {
 
     /// The code of a row.
     pub(super) fn code(&self, row: u32) -> &[u64] {
-        &self.codes[row as usize * self.width.words()..][..self.width.words()]
+        self.clusters.code(row)
     }
 
-    /// Copies the codes of some rows side by side, which lets the memory find many at once.
+    /// Fills `codes` with those of some rows.
     pub(super) fn gather(&self, rows: &[u32], codes: &mut Vec<u64>) {
-        let words = self.width.words();
-        codes.resize(rows.len() * words, 0);
-        // Where the length is a constant, a code is copied without a call.
-        match words {
-            1 => gather(&self.codes, rows, 1, codes),
-            2 => gather(&self.codes, rows, 2, codes),
-            4 => gather(&self.codes, rows, 4, codes),
-            _ => gather(&self.codes, rows, words, codes),
-        }
+        gather(self.codes(), self.width.words(), rows.iter().copied(), codes);
     }
 
     /// Each code with its bucket, in the order of the codes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u64], &[u32])> {
         let buckets = (0..).map(|row| self.bucket(row));
-        self.codes.chunks_exact(self.width.words()).zip(buckets)
+        self.codes().chunks_exact(self.width.words()).zip(buckets)
     }
 
     /// Each age that is somebody's with its code, oldest first.
@@ -320,31 +225,39 @@ impl Sealed {
 
     /// The bytes of the codes.
     pub(super) fn code_memory(&self) -> usize {
-        size_of_val(&self.codes[..])
+        self.clusters.code_memory()
     }
 
     /// The bytes of the record numbers, with the way to them from a code and back.
     pub(super) fn number_memory(&self) -> usize {
-        size_of_val(&self.heads[..])
-            + size_of_val(&self.shared[..])
-            + size_of_val(&self.rows[..])
-            + self.ages.memory()
+        self.clusters.bucket_memory() + size_of_val(&self.rows[..]) + self.ages.memory()
     }
 
     /// The bytes of the clusters.
     pub(super) fn table_memory(&self) -> usize {
-        size_of_val(&self.reaches[..])
-            + size_of_val(&self.clusters[..])
-            + size_of_val(&self.starts[..])
-            + self.centres.memory()
+        self.clusters.table_memory() + self.centres.memory()
     }
 }
 
-#[inline(always)]
-fn gather(from: &[u64], rows: &[u32], words: usize, to: &mut [u64]) {
-    for (to, &row) in to.chunks_exact_mut(words).zip(rows) {
-        to.copy_from_slice(&from[row as usize * words..][..words]);
-    }
+/// Clusters of the records that `cluster` gives for each, put together on all cores.
+fn put_together<'a, R>(
+    centres: &Centres,
+    records: usize,
+    cluster: impl Fn(usize) -> R + Sync,
+) -> Clusters
+where
+    R: Iterator<Item = (u16, &'a [u64], u32)>,
+{
+    let count = centres.len();
+    let part = count.div_ceil(PARTS * rayon::current_num_threads()).max(1);
+    let parts = (0..count.div_ceil(part)).into_par_iter().map(|i| {
+        let clusters = i * part..count.min((i + 1) * part);
+        let expected = records / count.div_ceil(part);
+        let mut part = Clusters::with_capacity(centres.words(), clusters.len(), expected);
+        clusters.for_each(|number| part.push(cluster(number)));
+        part
+    });
+    Clusters::concat(centres.words(), parts.collect())
 }
 
 #[cfg(test)]
@@ -421,9 +334,7 @@ mod tests {
             let live: Vec<u64> = live.into_iter().map(|row| numbers[row]).collect();
             let sorted = Sealed::arrange(width, sealed.centres.clone(), &live, codes.as_words());
             assert_eq!(merged.records, sorted.records);
-            assert!(merged.codes == sorted.codes && merged.reaches == sorted.reaches, "{width}");
-            assert!(merged.heads == sorted.heads && merged.shared == sorted.shared, "{width}");
-            assert!(merged.rows == sorted.rows && merged.starts == sorted.starts, "{width}");
+            assert!(merged.clusters == sorted.clusters && merged.rows == sorted.rows, "{width}");
             let number = |age| (merged.number(age), sorted.number(age));
             assert!((0..merged.ages_end() as u32).map(number).all(|(a, b)| a == b));
         }

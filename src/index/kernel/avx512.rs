@@ -14,6 +14,10 @@ use super::{Found, Span, fetch, rows};
 const GROUP: usize = 8;
 /// Rows that are tested with one branch.
 const BLOCK: usize = 4 * GROUP;
+/// Queries that are compared with a vector while it is in a register.
+const TILE: usize = 4;
+/// Rows of which it is only known how near the nearest is.
+const CHUNK: usize = 8 * GROUP;
 
 #[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
 pub(super) fn within(
@@ -44,6 +48,25 @@ pub(super) fn closest(codes: &[u64], query: &[u64]) -> Option<Found> {
         4 => least::<4>(codes, &query),
         _ => least::<ANY>(codes, &query),
     }
+}
+
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
+pub(super) fn closest_to_each(
+    codes: &[u64],
+    queries: &[u64],
+    words: usize,
+    found: &mut Vec<Found>,
+) {
+    let mut tiles = queries.chunks_exact(TILE * words);
+    for tile in &mut tiles {
+        match words {
+            1 => found.extend(least_of_each::<1>(codes, tile, words)),
+            2 => found.extend(least_of_each::<2>(codes, tile, words)),
+            4 => found.extend(least_of_each::<4>(codes, tile, words)),
+            _ => found.extend(least_of_each::<ANY>(codes, tile, words)),
+        }
+    }
+    found.extend(tiles.remainder().chunks_exact(words).filter_map(|query| closest(codes, query)));
 }
 
 #[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
@@ -152,6 +175,53 @@ fn least<const W: usize>(codes: &[u64], query: &Query) -> Option<Found> {
         nearer(distances::<W>(group, query), group.len() / words, row, &mut best);
     }
     (!codes.is_empty()).then_some(best)
+}
+
+/// Which rows are the nearest is not looked at on the way: for each query only the chunk is kept
+/// that had the first of them, and looked at once more.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
+fn least_of_each<const W: usize>(codes: &[u64], tile: &[u64], words: usize) -> [Found; TILE] {
+    let words = if W == ANY { words } else { W };
+    let queries: [Query; TILE] = std::array::from_fn(|i| Query::new(&tile[i * words..][..words]));
+    let chunk = |row: usize| &codes[row * words..codes.len().min((row + CHUNK) * words)];
+    let mut best = [Found { row: 0, distance: u32::MAX }; TILE];
+    for start in (0..codes.len() / words).step_by(CHUNK) {
+        let mut least = [_mm512_set1_epi64(i64::MAX); TILE];
+        let mut groups = chunk(start).chunks_exact(GROUP * words);
+        for group in &mut groups {
+            for (least, query) in least.iter_mut().zip(&queries) {
+                *least = _mm512_min_epu64(*least, distances::<W>(group, query));
+            }
+        }
+        let rest = groups.remainder();
+        let here = first(rest.len() / words);
+        if here != 0 {
+            for (least, query) in least.iter_mut().zip(&queries) {
+                *least = _mm512_mask_min_epu64(*least, here, *least, distances::<W>(rest, query));
+            }
+        }
+        for (best, least) in best.iter_mut().zip(least) {
+            let nearer = _mm512_set1_epi64(i64::from(best.distance));
+            if _mm512_cmplt_epu64_mask(least, nearer) != 0 {
+                let distance = _mm512_reduce_min_epu64(least) as u32;
+                *best = Found { row: start as u32, distance };
+            }
+        }
+    }
+    for (best, query) in best.iter_mut().zip(&queries) {
+        let nearest = _mm512_set1_epi64(i64::from(best.distance));
+        for group in chunk(best.row as usize).chunks(GROUP * words) {
+            let here = first(group.len() / words);
+            let equal = _mm512_mask_cmpeq_epu64_mask(here, distances::<W>(group, query), nearest);
+            if equal != 0 {
+                best.row += equal.trailing_zeros();
+                break;
+            }
+            best.row += GROUP as u32;
+        }
+    }
+    best
 }
 
 /// Takes the first of the least among the first `count` lanes where it beats the best.

@@ -173,6 +173,30 @@ impl Kernel {
         }
     }
 
+    /// Appends to `found` what `closest` finds for each of some queries, of shape (queries, words).
+    /// Several are compared with a code while it is at hand.
+    ///
+    /// # Panics
+    /// Where there is no code.
+    pub(super) fn closest_to_each(
+        self,
+        codes: &[u64],
+        queries: &[u64],
+        words: usize,
+        found: &mut Vec<Found>,
+    ) {
+        assert!((1..=16).contains(&words), "queries of {words} words");
+        assert!(codes.len() >= words, "no code to be the closest");
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa::Avx512` is made in `Kernel::avx512` alone, which saw avx512f,
+            // avx512vpopcntdq and popcnt.
+            Isa::Avx512 => unsafe { avx512::closest_to_each(codes, queries, words, found) },
+            _ => found
+                .extend(queries.chunks_exact(words).filter_map(|query| self.closest(codes, query))),
+        }
+    }
+
     /// Appends to `found` each row that is at most `radius + min(reaches[row], most)` bits from
     /// `query`, in the order of the rows: balls around the rows that the query's ball touches.
     ///
@@ -280,6 +304,13 @@ mod tests {
 
             let closest = kernel.closest(rows, query);
             assert_eq!(closest, Kernel::portable().closest(rows, query), "{kernel:?}, {span:?}");
+            if !span.is_empty() {
+                let queries = &codes[..codes.len().min(11 * query.len())];
+                let (mut fast, mut plain) = (Vec::new(), Vec::new());
+                kernel.closest_to_each(rows, queries, query.len(), &mut fast);
+                Kernel::portable().closest_to_each(rows, queries, query.len(), &mut plain);
+                assert_eq!(fast, plain, "{kernel:?}, {} words, each in {span:?}", query.len());
+            }
         }
     }
 
