@@ -1,10 +1,13 @@
 //! The flags of `nearbit train` that say what to train: they become options of the library here.
 
 use clap::ValueEnum;
+use nearbit::InputKind;
 use nearbit::model::{
     Activation, Binarize, ColumnLoss, Corruption, Likeness, Loss, Pretraining, Procedure, Schedule,
     Similarity, Sparsity, TrainOptions,
 };
+
+use super::exit::Failure;
 
 /// Choices that the preset makes well.
 #[derive(clap::Args)]
@@ -204,7 +207,49 @@ fn sparsity(text: &str) -> Result<Sparsity, String> {
 
 impl Network {
     /// Puts what was given in the place of what the preset says.
-    pub fn change(&self, options: &mut TrainOptions) {
+    ///
+    /// # Errors
+    /// A flag that would be without effect beside the others, or for rows of this kind.
+    pub fn change(&self, options: &mut TrainOptions, kind: InputKind) -> Result<(), Failure> {
+        self.set(options);
+        self.check_effect(options, kind)
+    }
+
+    fn check_effect(&self, options: &TrainOptions, kind: InputKind) -> Result<(), Failure> {
+        let paired = options.neighbours.is_some();
+        let contrast = options.neighbours.as_ref().is_some_and(|pairs| pairs.contrast > 0.0);
+        let layers = [Some(&options.hidden), options.decoder.as_ref()];
+        let deep = layers.into_iter().flatten().any(|sizes| !sizes.is_empty());
+        let (texts, vectors) = (kind == InputKind::Text, matches!(kind, InputKind::Vector { .. }));
+
+        let no_pairs = "with --neighbours 0 no row is paired with another";
+        let no_contrast = "it belongs to --contrast, which is 0 or has no neighbours";
+        let no_order = "it belongs to --similarity, which is 0";
+        let flags = [
+            ("--likeness", self.likeness.is_some(), paired, no_pairs),
+            ("--walk", self.walk.is_some(), paired, no_pairs),
+            ("--contrast", self.contrast > Some(0.0), paired, no_pairs),
+            ("--learned-neighbours", self.learned_neighbours > Some(0.0), paired, no_pairs),
+            ("--temperature", self.temperature.is_some(), contrast, no_contrast),
+            (
+                "--similarity-temperature",
+                self.similarity_temperature.is_some(),
+                options.similarity.is_some(),
+                no_order,
+            ),
+            ("--activation", self.activation.is_some(), deep, "there is no hidden layer"),
+            ("--vocabulary", self.vocabulary.is_some(), texts, "only texts have words"),
+            ("--scale", self.scale.is_some(), vectors, "only vectors are scaled"),
+        ];
+        match flags.into_iter().find(|(_, given, has_effect, _)| *given && !has_effect) {
+            Some((flag, .., why)) => {
+                Err(Failure::usage(format!("{flag} would have no effect: {why}; leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn set(&self, options: &mut TrainOptions) {
         options.epochs = self.epochs.or(options.epochs);
         set(&mut options.batch, self.batch);
         set(&mut options.learning_rate, self.learning_rate);

@@ -93,7 +93,7 @@ impl From<Preset> for model::Preset {
 }
 
 impl Args {
-    fn options(&self, preset: model::Preset) -> TrainOptions {
+    fn options(&self, preset: model::Preset, kind: InputKind) -> Result<TrainOptions, Failure> {
         let mut options = TrainOptions {
             bits: self.bits,
             nested: self.nested.clone(),
@@ -102,8 +102,8 @@ impl Args {
             memory: self.memory.map(|bytes| Memory { bytes, scratch: Some(self.folder()) }),
             ..TrainOptions::preset(preset)
         };
-        self.network.change(&mut options);
-        options
+        self.network.change(&mut options, kind)?;
+        Ok(options)
     }
 
     /// The folder of the model.
@@ -204,7 +204,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     };
     let count = count.map_or_else(String::new, |count| format!("{count} "));
     console.note(format!("learning {} from {count}rows of {kind}", args.bits));
-    let options = args.options(preset);
+    let options = args.options(preset, kind)?;
     let stop = stop_on_interrupt()?;
     let bar = Training::new(console);
     let mut is_streamed = false;

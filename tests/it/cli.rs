@@ -316,6 +316,35 @@ fn models_that_are_none() {
 }
 
 #[test]
+fn a_flag_of_training_without_effect_is_refused() {
+    let env = TestEnv::new();
+    let numbers: Vec<f32> = (0..64 * 8u64).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
+    env.file("v.npy", npy("<f4", "(64, 8)", &f32s(&numbers)));
+    let train = "train v.npy --bits 8 --epochs 1 --batch 16 --model m.safetensors";
+    for (flags, why) in [
+        ("--neighbours 0 --walk 3", "--walk would have no effect: with --neighbours 0"),
+        ("--neighbours 0 --likeness features", "--likeness"),
+        ("--neighbours 0 --contrast 1", "--contrast"),
+        ("--neighbours 0 --learned-neighbours 0.5", "--learned-neighbours"),
+        ("--neighbours 0 --temperature 0.5", "--temperature"),
+        ("--contrast 0 --temperature 0.5", "it belongs to --contrast"),
+        ("--similarity 0 --similarity-temperature 0.1", "it belongs to --similarity"),
+        ("--activation tanh", "there is no hidden layer"),
+        ("--vocabulary 100", "only texts have words"),
+    ] {
+        env.fails(2, &format!("{train} {flags}"), &[why, "leave it out"]);
+        assert!(!env.path("m.safetensors").exists(), "{flags}");
+    }
+    for flags in [
+        "--neighbours 5 --walk 3 --contrast 0 --similarity 1 --similarity-temperature 0.1",
+        "--neighbours 0 --contrast 0 --scale none",
+        "--hidden 8 --activation tanh",
+    ] {
+        assert!(env.one(&format!("{train} {flags}"))["rows"].is_number(), "{flags}");
+    }
+}
+
+#[test]
 fn rows_beyond_the_memory_are_streamed() {
     let env = TestEnv::new();
     let numbers: Vec<f32> = (0..3000 * 128u64).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
