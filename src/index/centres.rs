@@ -206,6 +206,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "millions of codes are compared")]
     fn leaders_are_as_many_as_the_smallest_gap_allows() {
         for (bits, groups) in [(64, 40), (100, 300), (256, 1)] {
             let codes = random_codes(Width::new(bits).unwrap(), 2 * BLOCK + 100, groups, 1);
