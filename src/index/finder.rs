@@ -7,7 +7,8 @@
 //! with all centres within 2b bits of the best one, which are found once for all that share it and b;
 //! or with all centres, where there are few.
 //!
-//! Codes that are to be compared with the same centres are so together, which is twice as fast.
+//! Codes that are to be compared with the same centres are so together, see
+//! [`Kernel::closest_to_each`].
 
 use rayon::prelude::*;
 

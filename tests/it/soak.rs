@@ -9,6 +9,9 @@
 //! NEARBIT_SOAK=3600 cargo test --release --test it soak:: -- --nocapture    an hour
 //! ```
 //!
+//! Servers that live for a minute or more may not grow. With the allocator of glibc they do, by what it
+//! keeps for each thread: `MALLOC_ARENA_MAX=2` in the environment lets them keep less.
+//!
 //! Without `NEARBIT_SOAK` (seconds) it runs for two rounds of a second. `NEARBIT_SOAK_ROUND` is how many
 //! seconds a server lives, `NEARBIT_SOAK_RECORDS` how many records each writer owns. The seed is
 //! printed.
