@@ -3,6 +3,8 @@
 //! One file a subcommand, each with its flags and a `run`. Data goes to standard output, messages
 //! and progress to standard error, after <https://clig.dev>.
 
+#[cfg(all(feature = "server", target_os = "linux", target_env = "gnu"))]
+mod allocator;
 mod check;
 mod collection;
 mod compact;

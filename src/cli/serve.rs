@@ -44,6 +44,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    super::allocator::give_back_what_is_free();
     let mut signals =
         Signals::new([SIGTERM, SIGINT]).map_err(Error::io("listen for", "signals"))?;
     let database = args.dir.open_or_create()?;

@@ -100,7 +100,7 @@ impl File {
 }
 
 /// Bytes that are copied or written again at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 17;
 
 /// What errors call the operation after whose failure nobody knows what is durable.
 const SYNC: &str = "sync";

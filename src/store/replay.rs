@@ -20,7 +20,7 @@ use super::wire::Reader;
 use crate::error::{Error, Result};
 
 /// Bytes that are read at once, at least.
-const WINDOW: u64 = 1 << 20;
+const WINDOW: u64 = 1 << 17;
 
 /// Where a replay ended.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,8 @@ use proto::collection_service_client::CollectionServiceClient;
 use proto::record_service_client::RecordServiceClient;
 use proto::snapshot_service_client::SnapshotServiceClient;
 
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_nearbit");
+
 /// A server in a process of its own.
 pub struct Process {
     child: Child,
@@ -21,9 +23,16 @@ pub struct Process {
 impl Process {
     /// Starts one, and does not wait until it listens.
     pub fn spawn(dir: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_nearbit"))
+        Self::spawn_as(&[PROGRAM], dir, &[])
+    }
+
+    /// The same by another command, with more in its environment.
+    fn spawn_as(program: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Self {
+        let child = Command::new(program[0])
+            .args(&program[1..])
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -32,7 +41,12 @@ impl Process {
 
     /// Starts one, and waits until it listens.
     pub fn start(dir: &Path) -> Self {
-        let mut process = Self::spawn(dir);
+        Self::start_as(&[PROGRAM], dir, &[])
+    }
+
+    /// The same by another command, with more in its environment.
+    pub fn start_as(program: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut process = Self::spawn_as(program, dir, environment);
         let mut said = String::new();
         for line in BufReader::new(process.child.stderr.take().unwrap()).lines() {
             let line = line.unwrap();

@@ -9,8 +9,9 @@
 //! NEARBIT_SOAK=3600 cargo test --release --test it soak:: -- --nocapture    an hour
 //! ```
 //!
-//! Servers that live for a minute or more may not grow. With the allocator of glibc they do, by what it
-//! keeps for each thread: `MALLOC_ARENA_MAX=2` in the environment lets them keep less.
+//! Servers that live for a minute or more may not grow. On glibc that rests on what `nearbit serve`
+//! asks of the allocator (`src/cli/allocator.rs`): with `NEARBIT_ALLOCATOR=no` in the environment it
+//! asks for nothing, and the test fails.
 //!
 //! Without `NEARBIT_SOAK` (seconds) it runs for two rounds of a second. `NEARBIT_SOAK_ROUND` is how many
 //! seconds a server lives, `NEARBIT_SOAK_RECORDS` how many records each writer owns. The seed is
@@ -24,7 +25,7 @@ use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tonic::transport::Channel;
 
-use super::process::{Process, create, read_all, snapshot};
+use super::process::{PROGRAM, Process, create, read_all, snapshot};
 use super::server::proto;
 use proto::collection_service_client::CollectionServiceClient;
 use proto::record_service_client::RecordServiceClient;
@@ -207,7 +208,7 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
     });
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("db");
-    let (start, mut rounds) = (Instant::now(), Vec::new());
+    let (start, mut rounds, mut lived) = (Instant::now(), Vec::new(), Duration::ZERO);
     while start.elapsed() < long {
         let server = Process::start(&dir);
         let channel = server.connect().await;
@@ -226,6 +227,7 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
             let before = resident(&server);
             tokio::time::sleep(half).await;
             let after = resident(&server);
+            lived += 2 * half;
             rounds.push((after, disk_bytes(&dir)));
             if half >= SETTLED {
                 println!("a server had {before} bytes in memory, and {after} after as long again");
@@ -248,7 +250,9 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
     let compacted = compacted.unwrap().into_inner();
     let (live, blocks) = (compacted.bytes_after, compacted.table_bytes_after);
     let groups: u64 = writers.iter().map(|writer| writer.groups).sum();
-    println!("{} rounds, {groups} groups, {live} live bytes, {blocks} of sled", rounds.len());
+    let rate = groups as f64 / lived.as_secs_f64();
+    println!("{} rounds, {groups} groups, {rate:.0} a second", rounds.len());
+    println!("{live} live bytes, {blocks} of sled");
     for (i, (resident, (segments, table))) in rounds.iter().enumerate() {
         println!("round {i}: {resident} bytes resident, {segments} in segments, {table} of sled");
     }
@@ -270,4 +274,29 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
         late.iter().map(|(_, disk)| disk.1).filter(|&table| table > most).collect();
     assert!(over.iter().all(|&table| table <= most + blocks), "sled: {over:?} bytes keep {blocks}");
     assert!(over.len() <= late.len() / 10, "sled: {over:?} bytes keep {blocks}");
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_server_asks_the_allocator_for_little_unless_its_user_asked() {
+    let asked = |program: &[&str], user: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Process::start_as(program, dir.path(), user);
+        let all = std::fs::read_to_string(format!("/proc/{}/environ", server.id())).unwrap();
+        let of_malloc = |line: &&str| line.starts_with("MALLOC_") || line.starts_with("NEARBIT_");
+        all.split('\0').filter(of_malloc).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let cores = std::thread::available_parallelism().unwrap().get().max(2);
+    let arenas = format!("MALLOC_ARENA_MAX={cores}");
+    let own = [&arenas, "MALLOC_MMAP_THRESHOLD_=262144", "NEARBIT_ALLOCATOR=set"];
+    assert_eq!(asked(&[PROGRAM], &[]), own.map(str::to_owned).into());
+    for (name, value) in [("MALLOC_ARENA_MAX", "7"), ("NEARBIT_ALLOCATOR", "no")] {
+        assert_eq!(asked(&[PROGRAM], &[(name, value)]), [format!("{name}={value}")].into());
+    }
+    assert!(asked(&[PROGRAM], &[("GLIBC_TUNABLES", "glibc.malloc.check=0")]).is_empty());
+    // Run by the loader, which is not to be run again with `serve` as what it loads.
+    let loader = "/lib64/ld-linux-x86-64.so.2";
+    if Path::new(loader).exists() {
+        assert!(asked(&[loader, PROGRAM], &[]).is_empty());
+    }
 }
