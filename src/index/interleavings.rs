@@ -71,9 +71,8 @@ fn numbers(snapshot: &Snapshot) -> Vec<u64> {
 
 /// Each group replaces the two records that are there by two others, and some begin a fold. So a
 /// reader must find a pair, and never an older one than before.
-#[test]
-fn groups_are_whole_and_none_is_lost_by_a_fold() {
-    loom::model(|| {
+fn groups_are_whole_and_none_is_lost(begin: fn(&Publication) -> Option<Arc<Snapshot>>) {
+    loom::model(move || {
         let publication = Arc::new(Publication::new(two(), Some(1)));
         let writer = publication.clone();
         let writer = spawn(move || {
@@ -87,8 +86,9 @@ fn groups_are_whole_and_none_is_lost_by_a_fold() {
         });
         let folder = publication.clone();
         let folder = spawn(move || {
-            let then = folder.begin_fold();
-            folder.end_fold(&then, then.folded());
+            if let Some(then) = begin(&folder) {
+                folder.end_fold(&then, then.folded());
+            }
         });
         let mut before = 0;
         for _ in 0..2 {
@@ -101,5 +101,17 @@ fn groups_are_whole_and_none_is_lost_by_a_fold() {
         folder.join().unwrap();
         publication.wait_for_fold();
         assert_eq!(numbers(&publication.current.load()), [4, 5]);
+    });
+}
+
+#[test]
+fn a_fold_that_waits_for_its_turn_loses_no_group() {
+    groups_are_whole_and_none_is_lost(|publication| Some(publication.begin_fold()));
+}
+
+#[test]
+fn a_fold_that_a_reader_begins_loses_no_group() {
+    groups_are_whole_and_none_is_lost(|publication| {
+        publication.try_begin_fold(|_| true).map(Arc::new)
     });
 }

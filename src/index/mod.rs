@@ -27,9 +27,9 @@
 //! - `search` therefore need not compare every code. It *probes* the clusters that may hold
 //!   something near, the query's own first; `cost` says when a *scan* is cheaper.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
-//!   anything. Once they have grown, a background task *folds* them into a new sealed part: what is
-//!   sorted already is only copied. An index that is opened with many records begins in the same
-//!   way: all of them are recent, and searched, before they are sorted.
+//!   anything. Once they have grown and somebody reads, a background task *folds* them into a new
+//!   sealed part: what is sorted already is only copied. An index that is opened with many records
+//!   begins in the same way: all of them are recent, and searched, before they are sorted.
 //! - `pairs` asks for the ball around every record, and so finds all that are near each other.
 //! - `weights` compares codes with a query of which more is known than its code.
 //! - `snapshot` is one state of all that and never changes. A group of writes makes the next one,
@@ -79,8 +79,9 @@ pub use weights::Weights;
 
 use crate::code::{Code, Codes, Width};
 
-/// The delta is folded once it has so many rows, or one for each `FOLD_SHARE` sealed ones if that
-/// is more: a scan of it then costs little beside the rest, and a row is seldom sorted again.
+/// For who reads, the delta is folded once it has so many rows, or one for each `FOLD_SHARE` sealed
+/// ones if that is more: a scan of it then costs little beside the rest, and a row is seldom sorted
+/// again. While nobody reads, nothing is sorted: a bulk load would sort and copy each row many times.
 const FOLD_ROWS: usize = 16 * 1024;
 const FOLD_SHARE: usize = 8;
 
@@ -167,10 +168,9 @@ impl Index {
     /// Where the numbers do not ascend, from group to group too, or are not as many as the codes,
     /// or the codes have another width. The index is then as it was.
     pub fn apply(&self, numbers: &[u64], codes: &Codes, removed: &[u64]) {
-        let then = self.publication.apply(numbers, codes, removed, wants_fold);
+        let then = self.publication.apply(numbers, codes, removed, wastes_memory);
         if let Some(then) = then {
-            let publication = self.publication.clone();
-            in_background(move || publication.end_fold(&then, then.folded()));
+            self.fold_in_background(then);
         }
     }
 
@@ -183,15 +183,36 @@ impl Index {
     }
 
     /// The records as they are now, nearly all of them sorted: waits for the end of a fold that is
-    /// under way. For what asks about each record, and would scan the recent ones for each.
+    /// under way or due. For what asks about each record, and would scan the recent ones for each.
     pub fn sorted_snapshot(&self) -> Arc<Snapshot> {
         self.publication.wait_for_fold();
-        self.snapshot()
+        let now = self.publication.current.load_full();
+        if !wants_fold(&now) {
+            return now;
+        }
+        self.fold();
+        self.publication.current.load_full()
     }
 
     /// The records as they are now, for several questions to one state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.publication.current.load_full()
+        let now = self.publication.current.load_full();
+        self.fold_if_due(&now);
+        now
+    }
+
+    /// Begins a fold that is due now that somebody reads, where none is under way.
+    fn fold_if_due(&self, now: &Snapshot) {
+        if wants_fold(now)
+            && let Some(then) = self.publication.try_begin_fold(wants_fold)
+        {
+            self.fold_in_background(then);
+        }
+    }
+
+    fn fold_in_background(&self, then: Snapshot) {
+        let publication = self.publication.clone();
+        in_background(move || publication.end_fold(&then, then.folded()));
     }
 
     /// The width of every code.
@@ -230,7 +251,9 @@ impl Index {
     /// # Panics
     /// Where the query's code has another width.
     pub fn search(&self, query: &Query<'_>) -> Answer {
-        self.publication.current.load().search(query)
+        let now = self.publication.current.load();
+        self.fold_if_due(&now);
+        now.search(query)
     }
 
     /// Finds the neighbours of many codes, all of one state of the index, on all cores.
@@ -264,8 +287,14 @@ fn in_background(fold: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Whether so much is recent or dead that folding pays.
+/// Whether so much is recent or dead that folding pays for who reads.
 fn wants_fold(snapshot: &Snapshot) -> bool {
     let worth = FOLD_ROWS.max(snapshot.sealed.len() / FOLD_SHARE);
     snapshot.delta.len() >= worth || snapshot.dead.count() >= worth
+}
+
+/// Whether more is dead than alive: to be folded, whether anybody reads or not.
+fn wastes_memory(snapshot: &Snapshot) -> bool {
+    let dead = snapshot.dead.count() + snapshot.delta.dead().count();
+    dead >= FOLD_ROWS.max(snapshot.len())
 }

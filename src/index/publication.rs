@@ -1,7 +1,7 @@
 //! The publication: how one state of the index follows another, while readers read and a fold is
 //! under way.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use super::sync::{ArcSwap, Condvar, Mutex, MutexGuard};
 use crate::code::{Codes, Width};
@@ -60,6 +60,22 @@ impl Publication {
             let begins = is_due(snapshot);
             writer.removed = begins.then(Vec::new);
             begins.then(|| snapshot.clone())
+        })
+    }
+
+    /// Begins a fold where it `is_due`, none is under way, and nobody writes at this moment; the
+    /// caller has to end it.
+    pub(super) fn try_begin_fold(&self, is_due: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let now = self.current.load();
+        let begins = writer.removed.is_none() && is_due(&now);
+        begins.then(|| {
+            writer.removed = Some(Vec::new());
+            Snapshot::clone(&now)
         })
     }
 

@@ -418,6 +418,38 @@ fn a_large_delta_is_folded_by_itself() {
     assert!(memory.codes > 0 && memory.numbers > 0 && memory.table > 0);
 }
 
+/// A bulk load sorts nothing, and who reads finds few rows that are not sorted.
+#[test]
+fn recent_rows_wait_for_a_reader_and_dead_ones_until_they_are_half() {
+    let width = Width::new(64).unwrap();
+    let mut twin = Twin::built(&random_codes(width, 2 * FOLD_ROWS, 500, 1));
+    let recent = |twin: &Twin| {
+        twin.index.publication.wait_for_fold();
+        twin.index.publication.current.load().delta.len()
+    };
+    let query = random_codes(width, 1, 1, 3).get(0);
+    twin.apply(&random_codes(width, 3 * FOLD_ROWS, 500, 2), &[]);
+    assert_eq!(recent(&twin), 3 * FOLD_ROWS);
+    twin.check(&query, 10, None);
+    assert_eq!(recent(&twin), 0);
+    twin.apply(&random_codes(width, FOLD_ROWS - 1, 500, 4), &[]);
+    twin.check(&query, 10, None);
+    assert_eq!(recent(&twin), FOLD_ROWS - 1);
+    twin.apply(&random_codes(width, 1, 500, 5), &[]);
+    assert_eq!(twin.index.sorted_snapshot().delta.len(), 0);
+
+    // Of 6 parts and 3 more that come, 4 die in the sealed part, and then 1 among the recent.
+    twin.apply(&random_codes(width, 3 * FOLD_ROWS, 500, 6), &[]);
+    let numbers: Vec<u64> = twin.records.keys().copied().collect();
+    let none = Codes::new(width);
+    twin.apply(&none, &numbers[..4 * FOLD_ROWS]);
+    assert_eq!(recent(&twin), 3 * FOLD_ROWS);
+    twin.apply(&none, &numbers[8 * FOLD_ROWS..]);
+    assert_eq!(recent(&twin), 0);
+    assert_eq!(twin.index.memory().tombstones, 0);
+    twin.check_contents();
+}
+
 #[test]
 fn an_index_answers_before_it_is_sorted() {
     let width = Width::new(64).unwrap();

@@ -173,6 +173,20 @@ fn resident(process: &Process) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
+/// The bytes that a process usually has in memory towards the end of `time`: the median of a few
+/// moments, since a snapshot that is checked takes some for as long.
+async fn usual(process: &Process, time: Duration) -> u64 {
+    const MOMENTS: u32 = 11;
+    tokio::time::sleep(time / 2).await;
+    let mut all = Vec::new();
+    for _ in 0..MOMENTS {
+        tokio::time::sleep(time / 2 / MOMENTS).await;
+        all.push(resident(process));
+    }
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
 /// The bytes of the segments and those of sled, which may be writing its files anew.
 fn disk_bytes(dir: &Path) -> (u64, u64) {
     let collections = std::fs::read_dir(dir.join("collections")).unwrap();
@@ -223,10 +237,8 @@ async fn a_long_run_loses_nothing_and_does_not_grow() {
         }
         let struck = async {
             let half = round.mul_f64(rng.random_range(0.4..0.6));
-            tokio::time::sleep(half).await;
-            let before = resident(&server);
-            tokio::time::sleep(half).await;
-            let after = resident(&server);
+            let before = usual(&server, half).await;
+            let after = usual(&server, half).await;
             lived += 2 * half;
             rounds.push((after, disk_bytes(&dir)));
             if half >= SETTLED {
