@@ -15,6 +15,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,7 @@ fn print_group_commit(store: &Store, dir: &Path) {
     let [appended, laid] =
         ["appended", "laid"].map(|name| std::fs::File::create(dir.join(name)).unwrap());
     let (mut groups, mut group_times) = (0, Vec::new());
+    let waits = Mutex::new(Vec::new());
     let (mut append_times, mut laid_times) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
         let rounds = AtomicU64::new(0);
@@ -113,7 +115,9 @@ fn print_group_commit(store: &Store, dir: &Path) {
                 let count = |_: &_| {
                     rounds.fetch_add(1, Ordering::Relaxed);
                 };
+                let start = Instant::now();
                 store.commit(vec![put], count).unwrap();
+                waits.lock().unwrap().push(start.elapsed());
             }
         };
         let start = Instant::now();
@@ -154,6 +158,11 @@ fn print_group_commit(store: &Store, dir: &Path) {
         group / append,
         group / laid
     );
+    let mut waits = waits.into_inner().unwrap();
+    waits.sort_unstable();
+    let wait = |part: f64| waits[(part * (waits.len() - 1) as f64) as usize].as_micros();
+    let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(wait);
+    println!("a writer waits {half} us at the median, {most} at p99, {nearly_all} at p99.9");
 }
 
 /// Replaces all records again and again: prints what all takes on disk, beside what is live of it.
