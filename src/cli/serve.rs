@@ -6,7 +6,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use nearbit::server::{ServerOptions, serve_blocking};
+use nearbit::server::{Listeners, ServerOptions, serve_blocking};
 use nearbit::{Error, Scrub};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -23,6 +23,7 @@ use super::place::DataDir;
 Examples:
   nearbit serve --data-dir db
   nearbit serve --data-dir db --listen 127.0.0.1:0        a free port, told on standard error
+  nearbit serve --data-dir db --metrics 127.0.0.1:7451    for Prometheus
   nearbit serve --data-dir db --scrub 10                  and verify all bytes once a day
   grpcurl -plaintext 127.0.0.1:7450 list")]
 pub struct Args {
@@ -31,6 +32,10 @@ pub struct Args {
     /// The address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:7450", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Show metrics to Prometheus at http://ADDRESS:PORT/metrics: calls by status and their times, and
+    /// what each collection holds
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// Seconds that calls in flight have to finish after the signal
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     drain: u64,
@@ -54,15 +59,19 @@ pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
         let pause = Duration::from_secs(args.scrub_pause);
         database.scrub(Scrub { bytes_per_second, pause })?;
     }
-    let listener = TcpListener::bind(args.listen).map_err(|e| refused(args.listen, e))?;
-    let address = listener.local_addr().map_err(Error::io("listen on", args.listen.to_string()))?;
+    let (grpc, address) = listen("--listen", args.listen)?;
+    let metrics = args.metrics.map(|address| listen("--metrics", address)).transpose()?;
     let options = ServerOptions {
         drain_timeout: Duration::from_secs(args.drain),
         ..ServerOptions::default()
     };
-    // Scripts wait for this line, so --quiet does not silence it.
+    // Scripts wait for these lines, so --quiet does not silence them.
+    if let Some((_, address)) = &metrics {
+        eprintln!("metrics at http://{address}/metrics");
+    }
     eprintln!("listening on {address}");
-    serve_blocking(listener, database, options, move || {
+    let listeners = Listeners { grpc, metrics: metrics.map(|(listener, _)| listener) };
+    serve_blocking(listeners, database, options, move || {
         signals.forever().next();
         thread::spawn(move || {
             if signals.forever().next().is_some() {
@@ -73,12 +82,15 @@ pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn refused(address: SocketAddr, error: io::Error) -> Error {
-    match error.kind() {
+fn listen(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => Error::Unavailable {
             what: format!("{address} is in use by another process"),
-            hint: "name another with --listen, or port 0 for a free one".to_owned(),
+            hint: format!("name another with {flag}, or port 0 for a free one"),
         },
         _ => Error::io("listen on", address.to_string())(error),
-    }
+    };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }

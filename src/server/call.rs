@@ -18,7 +18,9 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::ServerOptions;
+use super::metrics::Metrics;
 use super::status::{as_elsewhere, refuse, status};
+use crate::database::Database;
 use crate::error::Error;
 
 /// A call that was let in. Clones stand for the same call; its place is free again when the last
@@ -48,21 +50,32 @@ pub struct Admission {
     streaming: Arc<HashSet<String>>,
     stopping: watch::Receiver<bool>,
     options: Arc<ServerOptions>,
+    metrics: Arc<Metrics>,
 }
 
 impl Admission {
-    /// Admission to the services that `descriptors` describe, until `stopping` is true.
+    /// Admission to the services that `descriptors` describe, on the database `of`, until `stopping` is
+    /// true.
     pub fn new(
+        of: Database,
         options: Arc<ServerOptions>,
         stopping: watch::Receiver<bool>,
         descriptors: &FileDescriptorSet,
     ) -> Self {
+        let places = Arc::new(Semaphore::new(options.max_calls));
+        let metrics = Metrics::new(of, descriptors, Arc::clone(&places), &options);
         Self {
-            places: Arc::new(Semaphore::new(options.max_calls)),
+            places,
             streaming: Arc::new(streaming_paths(descriptors)),
             stopping,
             options,
+            metrics: Arc::new(metrics),
         }
+    }
+
+    /// What is counted of the calls, and more.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Waits until no call is in work. Meaningful once none is let in any more.
@@ -134,11 +147,13 @@ where
             Ok(call) => call,
             Err(refusal) => {
                 tracing::debug!(path, code = ?refusal.code(), "call turned away");
+                self.admission.metrics.count(&path, refusal.code(), Duration::ZERO);
                 return Box::pin(async { Ok(refusal.into_http()) });
             }
         };
         request.extensions_mut().insert(call.clone());
         let started = Instant::now();
+        let metrics = self.admission.metrics();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answered = match tokio::time::timeout_at(call.deadline.into(), answer).await {
@@ -146,7 +161,9 @@ where
                 Err(_) => status(&Error::Timeout).into_http(),
             };
             let code = answered.extensions().get::<Status>().map_or(Code::Ok, Status::code);
-            tracing::debug!(path, ?code, seconds = started.elapsed().as_secs_f64(), "call");
+            let took = started.elapsed();
+            metrics.count(&path, code, took);
+            tracing::debug!(path, ?code, seconds = took.as_secs_f64(), "call");
             Ok(answered)
         })
     }
@@ -240,9 +257,11 @@ mod tests {
 
     /// Admission with one place, and the switch that stops it.
     fn admission() -> (Admission, watch::Sender<bool>) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let options = Arc::new(ServerOptions { max_calls: 1, ..ServerOptions::default() });
-        (Admission::new(options, stopping, &super::super::descriptors()), stop)
+        (Admission::new(database, options, stopping, &super::super::descriptors()), stop)
     }
 
     fn search() -> tonic::codegen::http::request::Builder {

@@ -9,6 +9,8 @@
 //! 4. `convert`: messages of `proto/nearbit/v1` become the vocabulary and back;
 //! 5. `status`: errors become statuses with `google.rpc` details.
 //!
+//! `metrics` counts calls and describes collections; `exporter` shows that to Prometheus.
+//!
 //! Every limit stands in [`ServerOptions`].
 
 mod api;
@@ -16,9 +18,11 @@ mod call;
 mod collections;
 mod connection;
 mod convert;
+mod exporter;
 mod field;
 mod filter;
 mod import;
+mod metrics;
 mod options;
 mod outbox;
 mod records;
@@ -84,26 +88,62 @@ const HEALTH_NAMES: [&str; 6] = [
     <AdminServiceServer<Api> as NamedService>::NAME,
 ];
 
-/// Serves `database` to the clients of `listener` until `shutdown` completes. Then no further
-/// connection or call is taken, health says NOT_SERVING, and what is in flight is finished, for
-/// at most `options.drain_timeout`.
+/// Where a server listens.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use nearbit::server::Listeners;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let grpc = TcpListener::bind("127.0.0.1:0")?;
+/// let listeners = Listeners { metrics: Some(TcpListener::bind("127.0.0.1:0")?), ..grpc.into() };
+/// assert!(listeners.metrics.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC clients.
+    pub grpc: TcpListener,
+    /// For Prometheus, which reads `/metrics` over HTTP/1 in the text format of OpenMetrics.
+    pub metrics: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    /// No metrics are shown.
+    fn from(grpc: TcpListener) -> Self {
+        Self { grpc, metrics: None }
+    }
+}
+
+/// The listener on the runtime that polls this, and where it listens.
+fn on_runtime(listener: TcpListener) -> Result<(tokio::net::TcpListener, String)> {
+    let address = listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
+    let refused = Error::io("listen on", &address);
+    let listener = listener
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(listener))
+        .map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Serves `database` to the clients of `listeners`, which may be one for gRPC alone, until
+/// `shutdown` completes. Then no further connection or call is taken, health says NOT_SERVING, and
+/// what is in flight is finished, for at most `options.drain_timeout`.
 ///
 /// It runs on the tokio runtime that polls it; [`serve_blocking`] brings its own.
 ///
 /// # Errors
 /// A listener that the system does not let us use.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     database: Database,
     options: ServerOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let address = listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
-    let refused = |doing, error| Error::io(doing, &address)(error);
-    listener.set_nonblocking(true).map_err(|e| refused("listen on", e))?;
-    let listener =
-        tokio::net::TcpListener::from_std(listener).map_err(|e| refused("listen on", e))?;
-
+    let Listeners { grpc, metrics } = listeners.into();
+    let (listener, address) = on_runtime(grpc)?;
+    let for_metrics = metrics.map(on_runtime).transpose()?;
     let options = options.bounded();
     let (stop, stopping) = watch::channel(false);
     let (cut, cutting) = watch::channel(false);
@@ -118,7 +158,8 @@ pub async fn serve(
     let accepting = connection::accept(listener, options.clone(), cutting, accepted);
     let drain_timeout = options.drain_timeout;
     let options = Arc::new(options);
-    let admission = Admission::new(Arc::clone(&options), stopping.clone(), &descriptors());
+    let admission =
+        Admission::new(database.clone(), Arc::clone(&options), stopping.clone(), &descriptors());
     let api = Api::new(database, Arc::clone(&options), stopping.clone());
     let router = router(api, &options, admission.clone(), health.clone()).await?;
     tracing::info!(address, "serving");
@@ -143,8 +184,17 @@ pub async fn serve(
         cut.send_replace(true);
         serving.await
     };
-    let (served, ()) = tokio::join!(serving, accepting);
-    served.map_err(|e| refused("serve", io::Error::other(e)))
+    let exporting = async {
+        match for_metrics {
+            Some((listener, _)) => exporter::export(listener, admission.metrics()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let served = tokio::select! {
+        (served, ()) = async { tokio::join!(serving, accepting) } => served,
+        never = exporting => match never {},
+    };
+    served.map_err(|e| Error::io("serve", &address)(io::Error::other(e)))
 }
 
 /// The same on a runtime of its own, until `wait_for_stop` returns; that is called on a thread of
@@ -167,7 +217,7 @@ pub async fn serve(
 /// # Errors
 /// A listener, or threads, that the system does not let us use.
 pub fn serve_blocking(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     database: Database,
     options: ServerOptions,
     wait_for_stop: impl FnOnce() + Send + 'static,
@@ -189,7 +239,7 @@ pub fn serve_blocking(
             let _ = stop.send(());
         })
         .map_err(Error::io("start threads for", "the server"))?;
-    let served = runtime.block_on(serve(listener, database, options, async {
+    let served = runtime.block_on(serve(listeners, database, options, async {
         // A thread that died cannot say stop any more: then the server had better stop too.
         let _ = stopped.await;
     }));

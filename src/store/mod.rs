@@ -230,6 +230,8 @@ pub struct StoreStats {
     pub scrubs: u64,
     /// Bytes that scrubs have verified since then.
     pub scrubbed_bytes: u64,
+    /// Why writes are refused until it is opened again.
+    pub refuses_writes: Option<String>,
 }
 
 /// The limits of a store; tests make them small.
@@ -403,6 +405,7 @@ impl Store {
             damaged: self.shared.damages.count(),
             scrubs: self.shared.damages.passes.load(Ordering::Relaxed),
             scrubbed_bytes: self.shared.damages.bytes.load(Ordering::Relaxed),
+            refuses_writes: self.shared.poison.get().cloned(),
         }
     }
 }

@@ -640,6 +640,8 @@ mod serving {
         assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"));
         env.fails(5, "search --data-dir db -c c --code 00", &["db"]);
         env.fails(5, &format!("serve --data-dir db2 --listen {address}"), &[&address, "in use"]);
+        let metrics = format!("serve --data-dir db2 --listen 127.0.0.1:0 --metrics {address}");
+        env.fails(5, &metrics, &[&address, "in use", "--metrics"]);
         // SIGTERM, as a service manager sends it.
         let kill = format!("kill -TERM {}", server.id());
         assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());

@@ -2,6 +2,7 @@
 
 mod calls;
 mod collections;
+mod metrics;
 mod records;
 mod running;
 mod searches;
@@ -9,7 +10,7 @@ mod snapshots;
 
 use std::net::{SocketAddr, TcpListener};
 
-use nearbit::server::{ServerOptions, serve};
+use nearbit::server::{Listeners, ServerOptions, serve};
 use nearbit::{Code, Database, Result, Width};
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -46,12 +47,20 @@ impl TestServer {
     }
 
     async fn with(options: ServerOptions) -> Self {
+        Self::listening(Listeners::from, options).await
+    }
+
+    async fn listening(
+        listening: impl FnOnce(TcpListener) -> Listeners,
+        options: ServerOptions,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, database.clone(), options, async {
+        let listeners = listening(listener);
+        let serving = tokio::spawn(serve(listeners, database.clone(), options, async {
             stopped.await.ok();
         }));
         let channel = connect(address).await;
