@@ -147,25 +147,41 @@ where
             Ok(call) => call,
             Err(refusal) => {
                 tracing::debug!(path, code = ?refusal.code(), "call turned away");
-                self.admission.metrics.count(&path, refusal.code(), Duration::ZERO);
+                self.admission.metrics.count(&path, refusal.code(), None);
                 return Box::pin(async { Ok(refusal.into_http()) });
             }
         };
         request.extensions_mut().insert(call.clone());
-        let started = Instant::now();
         let metrics = self.admission.metrics();
+        let ending = Ending { metrics, path, started: Instant::now(), code: Code::Cancelled };
         let answer = self.inner.call(request);
         Box::pin(async move {
+            // All of it, not the one field that is set below.
+            let mut ending = ending;
             let answered = match tokio::time::timeout_at(call.deadline.into(), answer).await {
                 Ok(response) => with_usual_code(response?),
                 Err(_) => status(&Error::Timeout).into_http(),
             };
-            let code = answered.extensions().get::<Status>().map_or(Code::Ok, Status::code);
-            let took = started.elapsed();
-            metrics.count(&path, code, took);
-            tracing::debug!(path, ?code, seconds = took.as_secs_f64(), "call");
+            ending.code = answered.extensions().get::<Status>().map_or(Code::Ok, Status::code);
             Ok(answered)
         })
+    }
+}
+
+/// Counts a call when it is answered, or given up: then its status is still what it was at first.
+struct Ending {
+    metrics: Arc<Metrics>,
+    path: String,
+    started: Instant,
+    code: Code,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Self { path, code, .. } = self;
+        let in_work = self.started.elapsed();
+        self.metrics.count(path, *code, Some(in_work));
+        tracing::debug!(path, ?code, seconds = in_work.as_secs_f64(), "call");
     }
 }
 

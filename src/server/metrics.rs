@@ -1,6 +1,6 @@
 //! What the server counts, for Prometheus.
 //!
-//! Calls are counted as they end, under the names that gRPC servers elsewhere use
+//! Calls are counted as they are answered, a stream with its first message, under the names that gRPC servers elsewhere use
 //! (`grpc_server_handled_total`, `grpc_server_handling_seconds`), so that dashboards made for those
 //! show this one. What collections hold is looked up when it is asked for.
 
@@ -65,7 +65,7 @@ pub struct Metrics {
 
 /// What is counted of one method.
 struct Method {
-    /// By status; none before the first.
+    /// By the number of the status: all begin at 0, so that the first failure is a rise.
     handled: Vec<Counter>,
     seconds: Histogram,
 }
@@ -114,13 +114,14 @@ impl Metrics {
         Self { registry, methods }
     }
 
-    /// Counts a call that took so long.
-    pub fn count(&self, path: &str, code: Code, took: Duration) {
-        if let Some(method) = self.methods.get(path) {
-            if let Some(handled) = method.handled.get(code as usize) {
-                handled.inc();
-            }
-            method.seconds.observe(took.as_secs_f64());
+    /// Counts a call that ended so, and how long it was in work; none where it was turned away.
+    pub fn count(&self, path: &str, code: Code, in_work: Option<Duration>) {
+        let Some(method) = self.methods.get(path) else { return };
+        if let Some(handled) = method.handled.get(code as usize) {
+            handled.inc();
+        }
+        if let Some(in_work) = in_work {
+            method.seconds.observe(in_work.as_secs_f64());
         }
     }
 

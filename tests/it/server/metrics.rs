@@ -37,23 +37,29 @@ fn number(page: &str, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().unwrap()
 }
 
+/// The series of the calls of a method that ended so.
+fn handled(method: &str, code: &str) -> String {
+    let (service, method) = method.split_once('/').unwrap();
+    format!(
+        "grpc_server_handled_total{{grpc_service=\"nearbit.v1.{service}\",\
+         grpc_method=\"{method}\",grpc_code=\"{code}\"}}"
+    )
+}
+
 async fn start() -> (TestServer, SocketAddr) {
+    start_with(ServerOptions::default()).await
+}
+
+async fn start_with(options: ServerOptions) -> (TestServer, SocketAddr) {
     let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = metrics.local_addr().unwrap();
     let listening = |grpc: TcpListener| Listeners { metrics: Some(metrics), ..grpc.into() };
-    (TestServer::listening(listening, ServerOptions::default()).await, address)
+    (TestServer::listening(listening, options).await, address)
 }
 
 #[tokio::test]
 async fn calls_are_counted_and_collections_described() {
     let (server, address) = start().await;
-    let handled = |method: &str, code: &str| {
-        let (service, method) = method.split_once('/').unwrap();
-        format!(
-            "grpc_server_handled_total{{grpc_service=\"nearbit.v1.{service}\",\
-             grpc_method=\"{method}\",grpc_code=\"{code}\"}}"
-        )
-    };
     let first = page(address).await;
     assert_eq!(number(&first, &handled("SearchService/Search", "OK")), 0.0);
     assert!(!first.contains("collection=\""));
@@ -91,6 +97,34 @@ async fn calls_are_counted_and_collections_described() {
     assert!(of("segment_bytes") > 0.0 && of("index_bytes") > 0.0);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(number(&page, &format!("nearbit_build_info{{version=\"{version}\"}}")), 1.0);
+}
+
+/// A call that its client gives up ends too, and one that is turned away was never in work.
+#[tokio::test]
+async fn calls_that_are_given_up_or_turned_away_are_counted() {
+    let (server, address) = start_with(ServerOptions { max_calls: 1, ..Default::default() }).await;
+    let mut importing = server.records();
+    let (sender, receiver) = tokio::sync::mpsc::channel::<proto::ImportRecordsRequest>(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let import = tokio::spawn(async move { importing.import_records(stream).await.map(drop) });
+    let in_work = async || number(&page(address).await, "nearbit_calls_in_work");
+    while in_work().await == 0.0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let list = proto::ListCollectionsRequest::default();
+    let refused = server.collections().list_collections(list).await.unwrap_err();
+    check_refused(&refused, Code::Unavailable, "TOO_MANY_CALLS", "");
+    import.abort();
+    while in_work().await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(sender);
+    let page = page(address).await;
+    assert_eq!(number(&page, &handled("RecordService/ImportRecords", "Canceled")), 1.0);
+    assert_eq!(number(&page, &handled("CollectionService/ListCollections", "Unavailable")), 1.0);
+    let count = "grpc_server_handling_seconds_count";
+    let labels = "grpc_service=\"nearbit.v1.CollectionService\",grpc_method=\"ListCollections\"";
+    assert_eq!(number(&page, &format!("{count}{{{labels}}}")), 0.0);
 }
 
 /// Nobody makes series up.
