@@ -295,7 +295,7 @@ fn a_server_asks_the_allocator_for_little_unless_its_user_asked() {
         let dir = tempfile::tempdir().unwrap();
         let server = Process::start_as(program, dir.path(), user);
         let all = std::fs::read_to_string(format!("/proc/{}/environ", server.id())).unwrap();
-        let of_malloc = |line: &&str| line.starts_with("MALLOC_") || line.starts_with("NEARBIT_");
+        let of_malloc = |line: &&str| line.starts_with("MALLOC_") || line.starts_with("NEARBIT_A");
         all.split('\0').filter(of_malloc).map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let cores = std::thread::available_parallelism().unwrap().get().max(2);
