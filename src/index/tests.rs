@@ -401,7 +401,7 @@ fn a_deadline_ends_the_search_and_the_answer_says_so() {
 }
 
 #[test]
-fn a_large_delta_is_folded_by_itself() {
+fn a_large_delta_is_folded_for_who_reads() {
     let width = Width::new(64).unwrap();
     let mut pair = Twin::new(width);
     for seed in 0..20 {
