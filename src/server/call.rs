@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::ServerOptions;
+use super::descriptors::{methods, path};
 use super::metrics::Metrics;
 use super::status::{as_elsewhere, refuse, status};
 use crate::database::Database;
@@ -197,22 +198,10 @@ fn with_usual_code(response: Response<Body>) -> Response<Body> {
 
 /// The paths of all calls that stream in either direction.
 fn streaming_paths(descriptors: &FileDescriptorSet) -> HashSet<String> {
-    let mut paths = HashSet::new();
-    for file in &descriptors.file {
-        for service in &file.service {
-            for method in &service.method {
-                if method.client_streaming() || method.server_streaming() {
-                    paths.insert(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-    }
-    paths
+    methods(descriptors)
+        .filter(|(_, method)| method.client_streaming() || method.server_streaming())
+        .map(|(service, method)| path(&service, method))
+        .collect()
 }
 
 /// The timeout that a client sends: at most eight digits and a unit, as gRPC over HTTP/2 has it
@@ -249,6 +238,7 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 mod tests {
     use tonic_types::StatusExt as _;
 
+    use super::super::descriptors::descriptors;
     use super::*;
 
     fn timeout(header: &'static str) -> Result<Option<Duration>, Error> {
@@ -277,7 +267,7 @@ mod tests {
         let database = Database::open(dir.path()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let options = Arc::new(ServerOptions { max_calls: 1, ..ServerOptions::default() });
-        (Admission::new(database, options, stopping, &super::super::descriptors()), stop)
+        (Admission::new(database, options, stopping, &descriptors()), stop)
     }
 
     fn search() -> tonic::codegen::http::request::Builder {
@@ -313,7 +303,7 @@ mod tests {
 
     #[test]
     fn streaming_calls_are_found_in_the_descriptors() {
-        let paths = streaming_paths(&super::super::descriptors());
+        let paths = streaming_paths(&descriptors());
         let expected = [
             "RecordService/ImportRecords",
             "SearchService/SearchBall",

@@ -23,7 +23,7 @@ use super::ServerOptions;
 const GREETING_BYTES: usize = 24 + 9;
 
 /// How long to wait before accepting again when the system refuses, for want of file descriptors.
-const ACCEPT_DELAY: Duration = Duration::from_millis(50);
+pub const ACCEPT_DELAY: Duration = Duration::from_millis(50);
 
 /// Accepts connections and sends them on, until nobody takes them any more.
 pub async fn accept(

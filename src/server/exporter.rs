@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::connection::ACCEPT_DELAY;
 use super::metrics::Metrics;
 
 /// Connections at once; the next ones wait to be accepted.
@@ -26,8 +27,9 @@ const PLACES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a request.
 const MAX_BYTES: usize = 8 << 10;
-/// How long to wait before accepting again when the system refuses.
-const ACCEPT_DELAY: Duration = Duration::from_millis(50);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers until it is dropped.
 pub async fn export(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
@@ -76,12 +78,12 @@ async fn answer(
         (&Method::GET | &Method::HEAD, "/metrics") => {
             // Collections are locked for a moment each.
             match tokio::task::spawn_blocking(move || metrics.text()).await {
-                Ok(Ok(text)) => (
-                    StatusCode::OK,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    text,
-                ),
-                _ => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "it failed\n".to_owned()),
+                Ok(Ok(text)) => (StatusCode::OK, OPEN_METRICS, text),
+                failed => {
+                    tracing::error!(?failed, "the metrics could not be written");
+                    let text = "the server failed at this; its log says why\n".to_owned();
+                    (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, text)
+                }
             }
         }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "expected GET\n".to_owned()),
@@ -92,5 +94,3 @@ async fn answer(
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     Ok(response)
 }
-
-const PLAIN: &str = "text/plain; charset=utf-8";

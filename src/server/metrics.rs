@@ -1,8 +1,8 @@
 //! What the server counts, for Prometheus.
 //!
-//! Calls are counted as they are answered, a stream with its first message, under the names that gRPC servers elsewhere use
-//! (`grpc_server_handled_total`, `grpc_server_handling_seconds`), so that dashboards made for those
-//! show this one. What collections hold is looked up when it is asked for.
+//! Calls are counted as they are answered, a stream with its first message, under the names that
+//! gRPC servers elsewhere use (`grpc_server_handled_total`, `grpc_server_handling_seconds`), so that
+//! dashboards made for those show this one. What collections hold is looked up when it is asked for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,10 +19,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::sync::Semaphore;
 use tonic::Code;
 
+use super::descriptors::{methods, path};
 use super::options::ServerOptions;
 use crate::collection::Sizes;
 use crate::database::Database;
@@ -90,27 +91,17 @@ impl Metrics {
         let max_calls = options.max_calls;
         registry.register_collector(Box::new(Now { database, places, max_calls }));
 
-        let mut methods = HashMap::new();
-        for file in &descriptors.file {
-            for service in &file.service {
-                let service_name = format!("{}.{}", file.package(), service.name());
-                for method in &service.method {
-                    let labels = vec![
-                        ("grpc_service", service_name.clone()),
-                        ("grpc_method", method.name().to_owned()),
-                    ];
-                    let counter = |code: &&str| {
-                        let mut labels = labels.clone();
-                        labels.push(("grpc_code", (*code).to_owned()));
-                        handled.get_or_create_owned(&labels)
-                    };
-                    let handled = CODES.iter().map(counter).collect();
-                    let seconds = seconds.get_or_create_owned(&labels);
-                    let path = format!("/{service_name}/{}", method.name());
-                    methods.insert(path, Method { handled, seconds });
-                }
-            }
-        }
+        let count_method = |(service, method): (String, &MethodDescriptorProto)| {
+            let path = path(&service, method);
+            let labels = vec![("grpc_service", service), ("grpc_method", method.name().to_owned())];
+            let counter = |code: &&str| {
+                let code = ("grpc_code", (*code).to_owned());
+                handled.get_or_create_owned(&labels.iter().cloned().chain([code]).collect())
+            };
+            let handled = CODES.iter().map(counter).collect();
+            (path, Method { handled, seconds: seconds.get_or_create_owned(&labels) })
+        };
+        let methods = methods(descriptors).map(count_method).collect();
         Self { registry, methods }
     }
 

@@ -18,6 +18,7 @@ mod call;
 mod collections;
 mod connection;
 mod convert;
+mod descriptors;
 mod exporter;
 mod field;
 mod filter;
@@ -36,8 +37,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,6 +50,7 @@ use tower::layer::util::{Identity, Stack};
 
 use self::api::Api;
 use self::call::Admission;
+use self::descriptors::{DESCRIPTORS, descriptors};
 pub use self::options::ServerOptions;
 use self::proto::admin_service_server::AdminServiceServer;
 use self::proto::collection_service_server::CollectionServiceServer;
@@ -64,14 +64,6 @@ use crate::error::{Error, Result};
 #[allow(missing_docs, clippy::all)]
 mod proto {
     tonic::include_proto!("nearbit.v1");
-}
-
-/// The same, described: for reflection.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nearbit.v1.bin"));
-
-/// The descriptors, read. They come from our own build, so what cannot be read is empty.
-fn descriptors() -> FileDescriptorSet {
-    FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default()
 }
 
 /// From the end of the last call to closing the connections of clients that do not go by
