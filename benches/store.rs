@@ -15,8 +15,8 @@
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -84,48 +84,48 @@ fn create(dir: &Path) -> Result<(Store, Table)> {
 fn ingest(store: &Store, batches: Vec<Vec<Operation>>) -> Duration {
     let start = Instant::now();
     for batch in batches {
-        store.commit(batch, |_| ()).unwrap();
+        store.commit(batch).unwrap();
     }
     start.elapsed()
 }
 
-/// Many writers of single records share syncs: prints what a group takes, beside an append and an
+/// Writers of single records share syncs: prints what a group takes, beside an append and an
 /// fdatasync of as many bytes by one thread, and beside the same into zeros that stand there already,
 /// as the store does it. All take turns, and the medians of their turns are compared, so that what else
 /// the disk has to do meets all.
-fn print_group_commit(store: &Store, dir: &Path) {
-    const WRITERS: u64 = 32;
+fn print_group_commit(store: &Store, dir: &Path, writers: u64) {
     const RECORDS: u64 = 50;
     const TURNS: u64 = 21;
     let [appended, laid] =
         ["appended", "laid"].map(|name| std::fs::File::create(dir.join(name)).unwrap());
     let (mut groups, mut group_times) = (0, Vec::new());
+    let rounds = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&rounds);
+    store.on_commit(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
     let waits = Mutex::new(Vec::new());
     let (mut append_times, mut laid_times) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
-        let rounds = AtomicU64::new(0);
         let before = store.stats().segment_bytes;
         let write = |writer: u64| {
             for i in 0..RECORDS {
                 let code = Some(Code::from_words(width(), &[i]).unwrap());
-                let id = RecordId::new(format!("group-{turn}-{writer}-{i}")).unwrap();
+                let id = RecordId::new(format!("group-{writers}-{turn}-{writer}-{i}")).unwrap();
                 let payload = Payload::default();
                 let record = Record { id, code, payload, text: None, vector: None };
                 let put = Operation::Put { record, vectors: Precision::F32 };
-                let count = |_: &_| {
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                };
                 let start = Instant::now();
-                store.commit(vec![put], count).unwrap();
+                store.commit(vec![put]).unwrap();
                 waits.lock().unwrap().push(start.elapsed());
             }
         };
         let start = Instant::now();
         std::thread::scope(|scope| {
-            (0..WRITERS).for_each(|writer| drop(scope.spawn(move || write(writer))));
+            (0..writers).for_each(|writer| drop(scope.spawn(move || write(writer))));
         });
         let took = start.elapsed();
-        let rounds = rounds.into_inner();
+        let rounds = rounds.swap(0, Ordering::Relaxed);
         groups += rounds;
         group_times.push(took / rounds as u32);
         let bytes = vec![7; ((store.stats().segment_bytes - before) / rounds) as usize];
@@ -148,9 +148,9 @@ fn print_group_commit(store: &Store, dir: &Path) {
         times[times.len() / 2].as_secs_f64()
     };
     let [group, append, laid] = [group_times, append_times, laid_times].map(median);
-    let per_group = (TURNS * WRITERS * RECORDS) as f64 / groups as f64;
+    let per_group = (TURNS * writers * RECORDS) as f64 / groups as f64;
     println!(
-        "{WRITERS} writers of single records: {:.0} records a second, {per_group:.1} a group; a group \
+        "{writers} writers of single records: {:.0} records a second, {per_group:.1} a group; a group \
          takes {:.0} us, {:.2} times an append and fdatasync of as many bytes, {:.2} times a write \
          into zeros and fdatasync",
         per_group / group,
@@ -253,14 +253,16 @@ fn bench(c: &mut Criterion) {
         };
         bencher.iter_batched(
             &mut batch,
-            |batch| store.commit(batch, |_| ()).unwrap(),
+            |batch| store.commit(batch).unwrap(),
             BatchSize::LargeInput,
         );
     });
     store.checkpoint().unwrap();
 
     if is_wanted("writers") {
-        print_group_commit(&store, dir.path());
+        for writers in [1, 2, 4, 8, 32] {
+            print_group_commit(&store, dir.path(), writers);
+        }
     }
 
     group.throughput(Throughput::Elements(1));
@@ -275,7 +277,7 @@ fn bench(c: &mut Criterion) {
                 text: None,
                 vector: None,
             };
-            store.commit(vec![Operation::Put { record, vectors: Precision::F32 }], |_| ()).unwrap()
+            store.commit(vec![Operation::Put { record, vectors: Precision::F32 }]).unwrap()
         });
     });
     store.checkpoint().unwrap();

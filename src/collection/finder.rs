@@ -18,7 +18,7 @@ const TABLE: &str = "table";
 
 /// What finds records by their codes.
 pub(super) enum Finder {
-    Memory(Index),
+    Memory(Arc<Index>),
     Disk,
 }
 
@@ -32,9 +32,15 @@ pub(super) enum View {
 }
 
 impl Finder {
-    /// The index of a store that was opened, in memory; the table is there already.
+    /// The index of a store that was opened, in memory, where each group is shown from now on; the
+    /// table, which is there already, is told by the store.
     pub(super) fn in_memory(store: &Store, live: Live) -> Self {
-        Self::Memory(Index::open(store.width(), live.numbers, live.codes))
+        let index = Arc::new(Index::open(store.width(), live.numbers, live.codes));
+        let shown = Arc::clone(&index);
+        store.on_commit(move |Committed { added, removed }| {
+            shown.apply(&added.numbers, &added.codes, removed);
+        });
+        Self::Memory(index)
     }
 
     pub(super) fn place(&self) -> IndexPlace {
@@ -48,13 +54,6 @@ impl Finder {
         match self {
             Self::Memory(index) => View::Memory(index.snapshot()),
             Self::Disk => View::Disk { end: store.next_number() },
-        }
-    }
-
-    /// Shows what was written; the table is told by the store.
-    pub(super) fn apply(&self, Committed { added, removed }: &Committed) {
-        if let Self::Memory(index) = self {
-            index.apply(&added.numbers, &added.codes, removed);
         }
     }
 

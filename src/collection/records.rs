@@ -250,12 +250,11 @@ impl Collection {
         Operation::Put { record, vectors: settings.keep_vectors.precision() }
     }
 
-    /// Gives a group to the store, then makes it visible.
+    /// Gives a group to the store, whose listeners make it visible, and notes its fields.
     fn commit(&self, operations: Vec<Operation>, durability: Durability) -> Result<Vec<Outcome>> {
-        let Inner { finder, fields, store, .. } = &*self.inner;
+        let Inner { fields, store, .. } = &*self.inner;
         let contents = fields.contents(&operations);
-        let outcomes =
-            store.commit_with(operations, durability, |committed| finder.apply(committed))?;
+        let outcomes = store.commit_with(operations, durability)?;
         fields.apply(contents, &outcomes);
         Ok(outcomes)
     }

@@ -315,7 +315,7 @@ fn write_codes(collection: &Path, db: &Path) -> Result<()> {
     for start in (0..130).step_by(10) {
         let mut group = (start..start + 10).map(put).collect::<Result<Vec<_>>>()?;
         group.push(Operation::Delete(RecordId::new(format!("c{}", start / 3))?));
-        store.commit(group, |_| ())?;
+        store.commit(group)?;
     }
     drop(store);
     // What MANIFEST notes as durable stays; of one more group half reaches the disk.
@@ -325,7 +325,7 @@ fn write_codes(collection: &Path, db: &Path) -> Result<()> {
     let last = || store::list(&collection.join("segments")).map(|listed| listed.last().cloned());
     let segment = last()?.unwrap();
     let before = fs::read(&segment).unwrap().len();
-    store.commit((130..135).map(put).collect::<Result<_>>()?, |_| ())?;
+    store.commit((130..135).map(put).collect::<Result<_>>()?)?;
     assert_eq!(last()?.as_deref(), Some(&*segment), "the interrupted group is in the last segment");
     let bytes = fs::read(&segment).unwrap();
     drop(store);

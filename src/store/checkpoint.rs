@@ -33,11 +33,11 @@ impl Store {
     /// [`Error::Damaged`](crate::Error::Damaged) where the table fails and could not be filled
     /// again.
     pub fn checkpoint(&self) -> Result<()> {
-        self.checkpointer.join();
+        self.shared.checkpointer.join();
         self.shared.run_checkpoint()?;
         let broken = self.shared.state().broken.clone();
         if let Some(reason) = broken {
-            self.rebuild_table(&mut lock_mutex(&self.shared.writer), reason)?;
+            self.shared.rebuild_table(&mut lock_mutex(&self.shared.writer), reason)?;
             self.shared.run_checkpoint()?;
             if let Some(reason) = self.shared.state().broken.clone() {
                 return Err(self.shared.table.error(reason));
@@ -79,85 +79,17 @@ impl Store {
         drop(lock_mutex(&self.shared.compacting));
     }
 
-    /// Starts a checkpoint in a thread of its own, where one is due and none runs.
-    pub(super) fn checkpoint_if_due(&self) {
-        let (due, recent) = self.shared.due();
-        let patient = || lock_mutex(&self.shared.patient_until).is_none_or(|t| t < Instant::now());
-        if recent < due || !patient() {
-            return;
-        }
-        self.checkpointer.start(|| {
-            let shared = Arc::clone(&self.shared);
-            move || {
-                if let Err(error) = shared.run_checkpoint() {
-                    tracing::warn!(%error, "a checkpoint failed; it will be tried again");
-                    *lock_mutex(&shared.patient_until) = Some(Instant::now() + PATIENCE);
-                }
-                shared.table.renew_if_due(|| shared.check_stop());
-            }
-        });
-    }
-
-    /// Called by the writer before a round: fills a broken table again, and waits for the running
-    /// checkpoint where too much is in memory.
-    pub(super) fn make_room(&self, writer: &mut Vec<u8>) -> Result<()> {
-        let broken = self.shared.state().broken.clone();
-        if let Some(reason) = broken {
-            self.rebuild_table(writer, reason)?;
-        }
-        let (due, recent) = self.shared.due();
-        if recent >= due.saturating_mul(WAIT_FACTOR) && !self.shared.trees.given_up() {
-            self.checkpointer.join();
-        }
-        Ok(())
-    }
-
     /// Waits for what goes on beside the writers.
     pub(super) fn join_background(&self) {
-        self.checkpointer.join();
-        self.compactor.join();
-    }
-
-    /// Empties the table and puts everything into memory, for the next checkpoint to merge; or fills it
-    /// at once, where memory is not to hold so much. Who calls this holds the writer, so that the
-    /// segments do not grow.
-    pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: impl Display) -> Result<()> {
-        let shared = &*self.shared;
-        let _alone = lock_mutex(&shared.checkpointing);
-        tracing::warn!(
-            collection = %shared.dir.display(), %reason,
-            "the table failed; it is filled again from the segments"
-        );
-        if shared.lean {
-            match shared.refill()? {
-                Ok(()) => return Ok(()),
-                Err(reason) => tracing::warn!(%reason, "it is put into memory instead"),
-            }
-        }
-        let files = shared.state().segments.files();
-        let contents = contents::read_again(&files, shared.hasher, shared.width)?;
-        // Before the state is taken, for it may take its time.
-        let change = shared.table.change();
-        // Nobody may look between the moment when the table is empty and that when memory is full.
-        let mut state = shared.state_mut();
-        let cleared = change.and_then(|change| shared.trees.clear(&change));
-        shared.trees.given_up.store(cleared.is_err(), Ordering::Release);
-        shared.trees.set_filling(false);
-        if let Err(reason) = cleared {
-            tracing::error!(%reason, "sled does not work; until it does all is kept in memory");
-        }
-        state.recent = contents.recent(&state.segments, 0);
-        state.merging = None;
-        state.broken = None;
-        state.reach = 0;
-        state.moves += 1;
-        Ok(())
+        self.shared.checkpointer.join();
+        self.shared.compactor.join();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.queue.stop();
         self.shared.syncer.stop();
         self.join_background();
         if self.shared.check_poison().is_err() {
@@ -184,6 +116,74 @@ impl Drop for Store {
 }
 
 impl Shared {
+    /// Starts a checkpoint in a thread of its own, where one is due and none runs.
+    pub(super) fn checkpoint_if_due(self: &Arc<Self>) {
+        let (due, recent) = self.due();
+        let patient = || lock_mutex(&self.patient_until).is_none_or(|t| t < Instant::now());
+        if recent < due || !patient() {
+            return;
+        }
+        self.checkpointer.start(|| {
+            let shared = Arc::clone(self);
+            move || {
+                if let Err(error) = shared.run_checkpoint() {
+                    tracing::warn!(%error, "a checkpoint failed; it will be tried again");
+                    *lock_mutex(&shared.patient_until) = Some(Instant::now() + PATIENCE);
+                }
+                shared.table.renew_if_due(|| shared.check_stop());
+            }
+        });
+    }
+
+    /// Called by the writer before a round: fills a broken table again, and waits for the running
+    /// checkpoint where too much is in memory.
+    pub(super) fn make_room(&self, writer: &mut Vec<u8>) -> Result<()> {
+        let broken = self.state().broken.clone();
+        if let Some(reason) = broken {
+            self.rebuild_table(writer, reason)?;
+        }
+        let (due, recent) = self.due();
+        if recent >= due.saturating_mul(WAIT_FACTOR) && !self.trees.given_up() {
+            self.checkpointer.join();
+        }
+        Ok(())
+    }
+
+    /// Empties the table and puts everything into memory, for the next checkpoint to merge; or fills it
+    /// at once, where memory is not to hold so much. Who calls this holds the writer, so that the
+    /// segments do not grow.
+    pub(super) fn rebuild_table(&self, _writer: &mut Vec<u8>, reason: impl Display) -> Result<()> {
+        let _alone = lock_mutex(&self.checkpointing);
+        tracing::warn!(
+            collection = %self.dir.display(), %reason,
+            "the table failed; it is filled again from the segments"
+        );
+        if self.lean {
+            match self.refill()? {
+                Ok(()) => return Ok(()),
+                Err(reason) => tracing::warn!(%reason, "it is put into memory instead"),
+            }
+        }
+        let files = self.state().segments.files();
+        let contents = contents::read_again(&files, self.hasher, self.width)?;
+        // Before the state is taken, for it may take its time.
+        let change = self.table.change();
+        // Nobody may look between the moment when the table is empty and that when memory is full.
+        let mut state = self.state_mut();
+        let cleared = change.and_then(|change| self.trees.clear(&change));
+        self.trees.given_up.store(cleared.is_err(), Ordering::Release);
+        self.trees.set_filling(false);
+        if let Err(reason) = cleared {
+            tracing::error!(%reason, "sled does not work; until it does all is kept in memory");
+        }
+        state.recent = contents.recent(&state.segments, 0);
+        state.merging = None;
+        state.broken = None;
+        state.reach = 0;
+        state.moves += 1;
+        Ok(())
+    }
+
     /// From how many records in memory on a checkpoint is due, and how many there are.
     fn due(&self) -> (u64, u64) {
         let due = self.limits.checkpoint_records.max(self.trees.ids.counts().entries / DUE_SHARE);

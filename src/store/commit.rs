@@ -1,9 +1,8 @@
 //! Commits: one atomic group on disk for all writers that wait, one sync for all of them.
 //!
-//! A writer prepares its records and queues. Whoever finds nobody leading leads: takes what waits,
-//! looks the ids up, writes one group, syncs it, makes it visible, publishes it, wakes who leads next,
-//! and then the others. Meanwhile the next round gathers. So under load a sync serves many writers, the
-//! disk waits for one thread to wake and not for all of them, and a writer alone waits for nobody.
+//! A writer prepares its records and queues (`queue`). Who leads a round takes what waits, looks the
+//! ids up, writes one group, syncs it, makes it visible, tells those who listen, and then the writers.
+//! Meanwhile the next round gathers. So under load a sync serves many writers.
 //!
 //! Memory: a writer that waits holds its own group, ready to be written, instead of the operations
 //! that it came with, at most [`Limits::group_bytes`](super::Limits); beside those there is one
@@ -11,14 +10,12 @@
 //! until a checkpoint took it over; writers wait for one that lags behind (`checkpoint`). So who
 //! bounds the writers bounds the memory; the server does it by `max_write_bytes`.
 
-use std::collections::VecDeque;
-use std::io;
+use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, Thread};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::durability::Durability;
-use super::format::{GROUP_HEADER_BYTES, Kind, write_put};
+use super::format::{Kind, write_put};
 use super::segment::Place;
 use super::table::Broken;
 use super::wire::{Reader, write_bytes};
@@ -29,49 +26,9 @@ use crate::error::{Error, Result};
 /// More than a record takes beside its body.
 const RECORD_OVERHEAD: usize = 32;
 
-/// Writers that wait.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<(Arc<Waiter>, Batch)>,
-    /// Whether somebody leads, or was told to. Nobody waits where not.
-    leading: bool,
-}
-
-/// A writer that waits, each in a place of its own: no other is woken with it.
-#[derive(Debug)]
-struct Waiter {
-    thread: Thread,
-    turn: Mutex<Option<Turn>>,
-}
-
-/// What a writer waits for.
-#[derive(Debug)]
-enum Turn {
-    /// It is to lead.
-    Lead,
-    /// It was served.
-    Done(Result<Vec<Outcome>>),
-}
-
-impl Waiter {
-    fn tell(&self, turn: Turn) {
-        *lock_mutex(&self.turn) = Some(turn);
-        self.thread.unpark();
-    }
-
-    fn wait(&self) -> Turn {
-        loop {
-            if let Some(turn) = lock_mutex(&self.turn).take() {
-                return turn;
-            }
-            thread::park();
-        }
-    }
-}
-
 /// The operations of one caller, ready to be written.
 #[derive(Debug)]
-struct Batch {
+pub(super) struct Batch {
     durability: Durability,
     items: Vec<Item>,
     bodies: Vec<u8>,
@@ -89,7 +46,7 @@ struct Item {
 
 impl Batch {
     /// The bytes that it takes in a group, at most.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bodies.len() + RECORD_OVERHEAD * self.items.len()
     }
 
@@ -120,24 +77,37 @@ impl<'a> Pending<'a> {
     }
 }
 
+/// Those who are told of each group.
+#[derive(Default)]
+pub(super) struct Listeners(RwLock<Vec<Listener>>);
+
+type Listener = Box<dyn Fn(&Committed) + Send + Sync>;
+
+impl Listeners {
+    fn tell(&self, committed: &Committed) {
+        let listeners = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|listener| listener(committed));
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listeners")
+    }
+}
+
 impl Store {
     /// Does all of `operations` or nothing, in their order, and returns what came of each once all
     /// of it is durable.
     ///
-    /// Callers that wait together are served together. Then the one that leads calls its `publish`,
-    /// once for all of them: after the sync, before any of them returns, and in the order of the
-    /// commits. It must not call the store, which waits for it.
+    /// Callers that wait together are served together.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a code of another width or more than one group can hold,
     /// [`Error::Io`] where a write failed (see [`Error::is_full`]: then it may be tried again),
     /// [`Error::Unavailable`] after an earlier failure. Nothing of `operations` is done then.
-    pub fn commit(
-        &self,
-        operations: Vec<Operation>,
-        publish: impl Fn(&Committed),
-    ) -> Result<Vec<Outcome>> {
-        self.commit_with(operations, Durability::Sync, publish)
+    pub fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Outcome>> {
+        self.commit_with(operations, Durability::Sync)
     }
 
     /// The same, durable when `durability` says. Callers that are served together have the earliest
@@ -149,31 +119,20 @@ impl Store {
         &self,
         operations: Vec<Operation>,
         durability: Durability,
-        publish: impl Fn(&Committed),
     ) -> Result<Vec<Outcome>> {
         if operations.is_empty() {
             return Ok(Vec::new());
         }
         let batch = self.prepare(operations, durability)?;
-        let waiter = Arc::new(Waiter { thread: thread::current(), turn: Mutex::default() });
-        {
-            let mut queue = lock_mutex(&self.queue);
-            queue.waiting.push_back((Arc::clone(&waiter), batch));
-            if !queue.leading {
-                queue.lead_next();
-            }
-        }
-        loop {
-            match waiter.wait() {
-                Turn::Done(result) => return result,
-                Turn::Lead => {
-                    let group_bytes = self.shared.limits.group_bytes;
-                    let (waiters, batches) = lock_mutex(&self.queue).take_round(group_bytes);
-                    let mut round = Round { store: self, waiters, result: None };
-                    round.result = Some(self.lead(&batches, &publish));
-                }
-            }
-        }
+        self.shared.queue_up(batch)
+    }
+
+    /// Has `listener` told of each group from now on: after the sync, before any of the callers whose
+    /// operations are in it returns, and in the order of the commits. It must not call the store, which
+    /// waits for it.
+    pub fn on_commit(&self, listener: impl Fn(&Committed) + Send + Sync + 'static) {
+        let mut listeners = self.shared.listeners.0.write().unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Box::new(listener));
     }
 
     /// Checks the operations and makes of them what can be made before the numbers are known.
@@ -210,28 +169,30 @@ impl Store {
         }
         Ok(batch)
     }
+}
 
+impl Shared {
     /// Writes one group for all of `batches`, and makes it visible.
-    fn lead(&self, batches: &[Batch], publish: impl Fn(&Committed)) -> Result<Vec<Vec<Outcome>>> {
-        let mut buffer = lock_mutex(&self.shared.writer);
-        self.shared.check_poison()?;
+    pub(super) fn commit_group(self: &Arc<Self>, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>> {
+        let mut buffer = lock_mutex(&self.writer);
+        self.check_poison()?;
         self.make_room(&mut buffer)?;
         let pending: Vec<_> = batches.iter().flat_map(Batch::pending).collect();
         let killed = self.resolve(&pending, &mut buffer)?;
-        let mut next = self.shared.state().segments.next();
+        let mut next = self.state().segments.next();
         let durability = batches.iter().map(|batch| batch.durability).min().unwrap_or_default();
-        if let Some(written) = self.shared.write(&pending, &killed, durability, &mut buffer)? {
-            publish(&self.shared.show(&pending, &killed, &written));
+        if let Some(written) = self.write(&pending, &killed, durability, &mut buffer)? {
+            self.listeners.tell(&self.show(&pending, &killed, &written));
             if let Durability::Interval(interval) = durability
-                && !self.shared.sync_within(interval)
+                && !self.sync_within(interval)
             {
-                self.shared.sync_open()?;
+                self.sync_open()?;
             }
             self.checkpoint_if_due();
             self.compact_if_due();
         } else if durability == Durability::Sync {
             // Nothing was to be done, perhaps because of a write that is not synced yet.
-            self.shared.sync_open()?;
+            self.sync_open()?;
         }
         let mut outcomes = pending.iter().zip(&killed).map(|(pending, killed)| {
             let number = next;
@@ -253,14 +214,13 @@ impl Store {
     /// is read once. Operations of one hash are then gone through in their own order, since the
     /// same id may come more than once.
     fn resolve(&self, pending: &[Pending], buffer: &mut Vec<u8>) -> Result<Vec<Option<u64>>> {
-        let shared = &*self.shared;
         let mut order: Vec<(u64, u32)> =
             pending.iter().zip(0..).map(|(pending, i)| (pending.hash, i)).collect();
         order.sort_unstable();
         let mut hashes: Vec<u64> = order.iter().map(|(hash, _)| *hash).collect();
         hashes.dedup();
         let mut found = self.find_all(&hashes, buffer)?.into_iter().peekable();
-        let mut next = shared.state().segments.next();
+        let mut next = self.state().segments.next();
         let number = |pending: &Pending| {
             let number = next;
             next += u64::from(pending.kind == Kind::Put);
@@ -271,7 +231,7 @@ impl Store {
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             let mut known: Vec<(Vec<u8>, Option<u64>)> = Vec::new();
             while let Some((_, place)) = found.next_if(|(hash, _)| *hash == same[0].0) {
-                let id = place.read(shared.width, |record| Ok(record.id.as_bytes().to_vec()));
+                let id = place.read(self.width, |record| Ok(record.id.as_bytes().to_vec()));
                 let id = match id {
                     // That 64 bits of a keyed hash agree leaves hardly a doubt that it is this id,
                     // and a record that cannot be read is no loss.
@@ -303,14 +263,14 @@ impl Store {
         let find = || -> Result<_, Broken> {
             // In memory first: what moves from there to the table meanwhile is found twice.
             let mut found = Vec::new();
-            let state = self.shared.state();
+            let state = self.state();
             let known = |hash: &u64| state.known_ids.may_hold(*hash);
             let hashes: Vec<u64> = hashes.iter().copied().filter(known).collect();
             for hash in &hashes {
                 found.extend(state.find_recent(*hash).map(|number| (*hash, number)));
             }
             drop(state);
-            self.shared.trees.find_ids(&hashes, |i, number| found.push((hashes[i], number)))?;
+            self.trees.find_ids(&hashes, |i, number| found.push((hashes[i], number)))?;
             Ok(found)
         };
         let found = match find() {
@@ -320,80 +280,11 @@ impl Store {
             }
             found => found,
         };
-        let mut found = found.map_err(|broken| self.shared.table.error(broken))?;
+        let mut found = found.map_err(|broken| self.table.error(broken))?;
         found.sort_unstable();
         found.dedup();
-        let state = self.shared.state();
+        let state = self.state();
         let place = |(hash, number)| Some((hash, state.segments.locate(number)?));
         Ok(found.into_iter().filter_map(place).collect())
-    }
-}
-
-impl Queue {
-    /// Takes the batches that fit one group, the first in any case.
-    fn take_round(&mut self, group_bytes: usize) -> (Vec<Arc<Waiter>>, Vec<Batch>) {
-        let mut bytes = GROUP_HEADER_BYTES;
-        let fits = |(_, batch): &&(Arc<Waiter>, Batch)| {
-            bytes += batch.bytes();
-            bytes <= group_bytes
-        };
-        let count = self.waiting.iter().take_while(fits).count().max(1);
-        self.waiting.drain(..count.min(self.waiting.len())).unzip()
-    }
-
-    /// The bytes that waiting writers hold, as they count for a group.
-    #[cfg(test)]
-    pub(super) fn held_bytes(&self) -> usize {
-        self.waiting.iter().map(|(_, batch)| batch.bytes()).sum()
-    }
-
-    /// Has the one that waits longest lead, if there is one.
-    fn lead_next(&mut self) {
-        let next = self.waiting.front();
-        next.inspect(|(next, _)| next.tell(Turn::Lead));
-        self.leading = next.is_some();
-    }
-}
-
-/// A round that somebody leads; when it is over, in whatever way, the others are told.
-struct Round<'a> {
-    store: &'a Store,
-    waiters: Vec<Arc<Waiter>>,
-    /// None while it goes on, and after a panic.
-    result: Option<Result<Vec<Vec<Outcome>>>>,
-}
-
-impl Drop for Round<'_> {
-    fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| {
-            self.store.shared.poison("a thread panicked while it committed");
-            self.store.shared.check_poison().map(|()| Vec::new())
-        });
-        lock_mutex(&self.store.queue).lead_next();
-        let waiters = self.waiters.drain(..);
-        match result {
-            Ok(outcomes) => {
-                waiters.zip(outcomes).for_each(|(w, done)| w.tell(Turn::Done(Ok(done))))
-            }
-            Err(error) => waiters.for_each(|w| w.tell(Turn::Done(Err(repeat(&error))))),
-        }
-    }
-}
-
-/// The same error once more, for another caller.
-fn repeat(error: &Error) -> Error {
-    match error {
-        Error::Io { doing, path, source } => {
-            let source = match source.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::new(source.kind(), source.to_string()),
-            };
-            Error::Io { doing, path: path.clone(), source }
-        }
-        Error::Damaged { file, offset, message } => Error::damaged(file, *offset, message),
-        Error::Unavailable { what, hint } => {
-            Error::Unavailable { what: what.clone(), hint: hint.clone() }
-        }
-        other => Error::Unavailable { what: other.to_string(), hint: "try again".to_owned() },
     }
 }

@@ -130,19 +130,19 @@ impl Store {
             left_alone: shared.state().segments.left_alone(),
         })
     }
+}
 
+impl Shared {
     /// Starts a compaction in a thread of its own, where one is due and none runs.
-    pub(super) fn compact_if_due(&self) {
-        if self.shared.may_be_due() && self.shared.can_compact() {
+    pub(super) fn compact_if_due(self: &Arc<Self>) {
+        if self.may_be_due() && self.can_compact() {
             self.compactor.start(|| {
-                let shared = Arc::clone(&self.shared);
+                let shared = Arc::clone(self);
                 move || shared.compact_while_due()
             });
         }
     }
-}
 
-impl Shared {
     /// The bytes that may be spare in sealed segments.
     pub(super) fn spare_allowed(&self, segments: &Segments) -> u64 {
         (segments.live_bytes() / ALLOWED.1 * ALLOWED.0).max(self.limits.spare_bytes)

@@ -151,7 +151,7 @@ impl Store {
         // Another thread may have done it while this one waited.
         let reason = self.shared.state().broken.clone();
         if let Some(reason) = reason {
-            self.rebuild_table(&mut writer, &reason)?;
+            self.shared.rebuild_table(&mut writer, &reason)?;
         }
         drop(writer);
         look_up(&self.shared.trees).map_err(|broken| self.shared.table.error(broken))

@@ -4,7 +4,7 @@
 //! appends to the last file and syncs it; to open is to read the files from the start. Then:
 //!
 //! - A record is found by its number through a byte or two in memory (`segment`, `ascending`).
-//! - Writers that wait together share one sync (`commit`), and who can wait for it is told before it
+//! - Writers that wait together share one sync (`commit`, `queue`), and who can wait for it is told before it
 //!   (`durability`).
 //! - A record is found by its id (`lookup`), and by a code near its own (`nearest`), in the **table**
 //!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
@@ -63,6 +63,7 @@ mod manifest;
 mod nearest;
 mod open;
 mod pieces;
+mod queue;
 mod recent;
 mod replace;
 mod replay;
@@ -295,7 +296,7 @@ impl Default for Limits {
 ///     vector: None,
 /// };
 /// let put = Operation::Put { record: record.clone(), vectors: Precision::F32 };
-/// assert_eq!(store.commit(vec![put], |_| ())?, [Outcome::Inserted(0)]);
+/// assert_eq!(store.commit(vec![put])?, [Outcome::Inserted(0)]);
 /// drop(store);
 ///
 /// let (store, live) = Store::open(&moons, &table)?;
@@ -307,9 +308,6 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
-    queue: Mutex<commit::Queue>,
-    checkpointer: background::Background,
-    compactor: background::Background,
 }
 
 /// What the threads in the background see too.
@@ -322,6 +320,10 @@ struct Shared {
     limits: Limits,
     table: Table,
     trees: trees::Trees,
+    queue: queue::Queue,
+    listeners: commit::Listeners,
+    checkpointer: background::Background,
+    compactor: background::Background,
     /// One compaction at a time.
     compacting: Mutex<()>,
     /// Held by whoever writes; the bytes of a group on their way to the file.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::Background;
 use super::bloom::Bloom;
+use super::commit::Listeners;
 use super::contents::{Contents, read_segments};
 use super::durability::Syncer;
 use super::files::{Files, is_only_full};
@@ -14,12 +15,13 @@ use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::hold::Retired;
 use super::manifest::{Known, Manifest};
+use super::queue::Queue;
 use super::recent::Recent;
 use super::scrub::Damages;
 use super::segment::{Segment, Segments};
 use super::table::Table;
 use super::trees::Trees;
-use super::{Limits, Live, Shared, State, Store, closed, commit};
+use super::{Limits, Live, Shared, State, Store, closed};
 use crate::code::Width;
 use crate::error::{Error, Result};
 
@@ -242,6 +244,10 @@ impl Opened {
             limits,
             table: table.clone(),
             trees,
+            queue: Queue::default(),
+            listeners: Listeners::default(),
+            checkpointer: Background::new("checkpoint"),
+            compactor: Background::new("compaction"),
             compacting: Mutex::default(),
             writer: Mutex::default(),
             checkpointing: Mutex::default(),
@@ -257,15 +263,10 @@ impl Opened {
             syncer: Syncer::default(),
             damages: Damages::default(),
         };
-        let store = Store {
-            shared: Arc::new(shared),
-            queue: Mutex::new(commit::Queue::default()),
-            checkpointer: Background::new("checkpoint"),
-            compactor: Background::new("compaction"),
-        };
-        store.checkpoint_if_due();
-        store.compact_if_due();
-        store
+        let shared = Arc::new(shared);
+        shared.checkpoint_if_due();
+        shared.compact_if_due();
+        Store { shared }
     }
 }
 

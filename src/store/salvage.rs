@@ -280,11 +280,11 @@ impl Wreck {
             records += 1;
             group_bytes += len + SEGMENT_HEADER_BYTES;
             if group_bytes > most {
-                store.commit(std::mem::take(&mut group), |_| ())?;
+                store.commit(std::mem::take(&mut group))?;
                 group_bytes = 0;
             }
         }
-        store.commit(group, |_| ())?;
+        store.commit(group)?;
         Ok(records)
     }
 }

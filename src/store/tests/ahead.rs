@@ -36,7 +36,7 @@ fn lengths(place: &Place, store: &Store) -> Result<(u64, u64)> {
 
 fn put_together(store: &Store, names: std::ops::Range<u64>) -> Result<()> {
     let operations = names.map(|name| put(record(name, Some(code(store.width(), name)))));
-    store.commit(operations.collect(), |_| ()).map(|_| ())
+    store.commit(operations.collect()).map(|_| ())
 }
 
 #[test]
@@ -169,10 +169,11 @@ fn a_known_group_that_became_zeros_is_damage() -> Result<()> {
         }
         put_singly(&store, 0..3)?;
         let before = lengths(&place, &store)?.0;
-        store.commit_with(vec![put(record(3, None))], durability, |_| ())?;
+        store.commit_with(vec![put(record(3, None))], durability)?;
         let zeros = vec![0; (lengths(&place, &store)?.0 - before) as usize];
         place.files.open(&place.last_segment()?)?.write_at(&zeros, before)?;
-        let refilled = store.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so");
+        let refilled =
+            store.shared.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so");
         assert!(matches!(refilled, Err(Error::Damaged { .. })), "{refilled:?}");
         assert!(matches!(store.get(&id(3)), Err(Error::Damaged { .. })));
         crash(store);

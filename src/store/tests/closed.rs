@@ -14,11 +14,11 @@ fn closed() -> Result<(Place, Model)> {
     for name in (0..40u64).chain([3, 7, 30]) {
         let operation = put(record(name, Some(code(store.width(), name))));
         model.apply(&operation);
-        store.commit(vec![operation], |_| ())?;
+        store.commit(vec![operation])?;
     }
     let delete = Operation::Delete(id(11));
     model.apply(&delete);
-    store.commit(vec![delete], |_| ())?;
+    store.commit(vec![delete])?;
     drop(store);
     Ok((place, model))
 }
@@ -68,7 +68,7 @@ fn a_crash_after_a_write_costs_the_note_and_nothing_else() -> Result<()> {
     assert!(store.shared.opened_as.is_some(), "who only reads may be killed");
     let operation = put(record(41, Some(code(store.width(), 41))));
     model.apply(&operation);
-    store.commit(vec![operation], |_| ())?;
+    store.commit(vec![operation])?;
     crash(store);
     let store = place.open_lean()?;
     assert!(store.shared.opened_as.is_none(), "a record was written");
@@ -177,7 +177,7 @@ fn a_table_of_another_time_is_noticed() -> Result<()> {
     assert!(store.shared.opened_as.is_some());
     let operation = put(record(5, Some(code(store.width(), 5))));
     model.apply(&operation);
-    store.commit(vec![operation], |_| ())?;
+    store.commit(vec![operation])?;
     drop(store);
     let new = fs::read(&note).map_err(Error::io("read", &note))?;
     fs::write(&note, &old).map_err(Error::io("write", &note))?;

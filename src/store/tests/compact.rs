@@ -34,7 +34,7 @@ impl Store {
 
 fn commit(store: &Store, model: &mut Model, operations: Vec<Operation>) -> Result<()> {
     let expected: Vec<_> = operations.iter().map(|operation| model.apply(operation)).collect();
-    assert_eq!(store.commit(operations, |_| ())?, expected);
+    assert_eq!(store.commit(operations)?, expected);
     Ok(())
 }
 
@@ -171,9 +171,9 @@ fn overwriting_the_same_ids_for_ever_takes_half_as_much_room_again() -> Result<(
                 put_code(&store, name % IDS, random)
             })
             .collect();
-        store.commit(operations, |_| ())?;
+        store.commit(operations)?;
         if round % 25 == 24 {
-            store.compactor.join();
+            store.shared.compactor.join();
             let stats = store.stats();
             let segments = place.files.list(&place.collection().join("segments"))?;
             let len = |path: &PathBuf| fs::metadata(path).map(|file| file.len()).unwrap_or(0);
@@ -190,7 +190,7 @@ fn overwriting_the_same_ids_for_ever_takes_half_as_much_room_again() -> Result<(
     let mut other = Place::new(Limits { segment_bytes: 64 << 20, ..limits })?;
     let copy = other.create(64)?;
     for page in store.list(None, usize::MAX)?.chunks(400) {
-        copy.commit(page.iter().map(|(_, record)| put(record.clone())).collect(), |_| ())?;
+        copy.commit(page.iter().map(|(_, record)| put(record.clone())).collect())?;
     }
     let anew = copy.stats().segment_bytes as f64;
     assert!((stats.live_bytes as f64 / anew - 1.0).abs() < 0.1, "{anew}: {stats:?}");
@@ -215,9 +215,9 @@ fn a_copy_under_way_takes_a_small_part_of_what_may_be_spare() -> Result<()> {
                 let name = if all_are_there { random >> 33 } else { round * 20 + i };
                 put_code(&store, name % ids, random)
             });
-            store.commit(operations.collect(), |_| ())?;
+            store.commit(operations.collect())?;
             // Its victims are gone before the next write, so that no more than was due is spare.
-            store.compactor.join();
+            store.shared.compactor.join();
             live = live.max(store.stats().live_bytes);
         }
         let spare = store.shared.spare_allowed(&store.shared.state().segments);
@@ -383,7 +383,7 @@ fn version_1_is_written_until_it_is_upgraded() -> Result<()> {
     round(&store, &mut model)?;
     let refused = store.compact(|| Ok(())).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|message| message.contains("nearbit compact --upgrade")));
-    store.compact_if_due();
+    store.shared.compact_if_due();
     crash(store);
     let (store, live) = place.open()?;
     model.check_live(&live);

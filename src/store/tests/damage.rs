@@ -18,7 +18,7 @@ fn two_segments() -> Result<(Place, Model, Vec<Model>)> {
         for operation in &operations {
             model.apply(operation);
         }
-        store.commit(operations, |_| ())?;
+        store.commit(operations)?;
         models.push(model.clone());
     }
     crash(store);
@@ -50,7 +50,7 @@ fn the_last_group_cut_at_any_byte_is_no_group() -> Result<()> {
         // And it goes on from there.
         let again = put(record("again", None));
         let number = models[models.len() - 2].next;
-        assert_eq!(store.commit(vec![again], |_| ())?, [Outcome::Inserted(number)]);
+        assert_eq!(store.commit(vec![again])?, [Outcome::Inserted(number)]);
         crash(store);
     }
     Ok(())
@@ -136,7 +136,7 @@ fn a_damaged_record_is_reported_and_can_be_replaced() -> Result<()> {
     let both = vec![put(record(4, None)), put(record(3, None))];
     let (new, old) = (5, 4);
     let expected = [Outcome::Replaced { new, old }, Outcome::Replaced { new: 6, old: 3 }];
-    assert_eq!(store.commit(both, |_| ())?, expected);
+    assert_eq!(store.commit(both)?, expected);
     assert_eq!(store.get(&id(4))?.map(|(number, _)| number), Some(5));
     Ok(())
 }
@@ -229,7 +229,7 @@ fn checkpointed(records: u64) -> Result<(Place, Model)> {
     for name in 0..records {
         let operation = put(record(name, Some(code(store.width(), name))));
         model.apply(&operation);
-        store.commit(vec![operation], |_| ())?;
+        store.commit(vec![operation])?;
     }
     store.checkpoint()?;
     assert_eq!(store.stats().recent, 0);
@@ -340,7 +340,7 @@ fn an_interrupted_merge_is_noticed() -> Result<()> {
     let mark = tree.get(b"M").map_err(|_| Error::Interrupted)?.unwrap_or_default();
     let operation = put(record(30, Some(code(store.width(), 30))));
     model.apply(&operation);
-    store.commit(vec![operation], |_| ())?;
+    store.commit(vec![operation])?;
     store.checkpoint()?;
     crash(store);
     // All blocks are written, and the mark is not.
@@ -366,7 +366,7 @@ fn a_block_that_is_damaged_while_in_use_is_never_believed() -> Result<()> {
         }
         let operation = put(record(3, Some(code(store.width(), 200))));
         let expected = model.apply(&operation);
-        assert_eq!(store.commit(vec![operation], |_| ())?, [expected]);
+        assert_eq!(store.commit(vec![operation])?, [expected]);
         model.check(&store, (0..30).map(id))?;
         store.checkpoint()?;
         model.check(&store, (0..30).map(id))?;

@@ -23,7 +23,7 @@ fn recorded() -> Result<(Place, Recorder, Store)> {
 /// Puts a record that need not be durable for the next `millis`.
 fn put_within(store: &Store, name: &str, millis: u32) -> Result<()> {
     let durability = Durability::interval(millis)?;
-    store.commit_with(vec![put(record(name, None))], durability, |_| ()).map(|_| ())
+    store.commit_with(vec![put(record(name, None))], durability).map(|_| ())
 }
 
 /// Which of the records power cuts at this moment leave: all that one does, or that no one does.
@@ -46,7 +46,7 @@ fn left(place: &mut Place, recorder: &Recorder, names: &[&str]) -> Result<Vec<Ve
 #[test]
 fn a_power_cut_takes_whole_groups_from_the_last_one_back() -> Result<()> {
     let (mut place, recorder, store) = recorded()?;
-    store.commit(vec![put(record("synced", None))], |_| ())?;
+    store.commit(vec![put(record("synced", None))])?;
     put_within(&store, "a", 60_000)?;
     put_within(&store, "b", 60_000)?;
     assert!(store.get(&id("b"))?.is_some() && store.stats().unsynced_bytes > 0);
@@ -54,7 +54,7 @@ fn a_power_cut_takes_whole_groups_from_the_last_one_back() -> Result<()> {
     let expected = vec![vec![true, false, false], vec![true, true, false], vec![true, true, true]];
     assert_eq!(left(&mut place, &recorder, &names)?, expected);
     // A write that is synced takes along what came before it.
-    store.commit(vec![put(record("c", None))], |_| ())?;
+    store.commit(vec![put(record("c", None))])?;
     assert_eq!(store.stats().unsynced_bytes, 0);
     assert_eq!(left(&mut place, &recorder, &["a", "b", "c"])?, [[true; 3]]);
     crash(store);
@@ -77,10 +77,10 @@ fn closing_syncs_and_so_does_asking() -> Result<()> {
 #[test]
 fn what_changes_nothing_is_durable_too() -> Result<()> {
     let (mut place, recorder, store) = recorded()?;
-    store.commit(vec![put(record("a", None))], |_| ())?;
+    store.commit(vec![put(record("a", None))])?;
     let delete = || vec![Operation::Delete(id("a"))];
-    store.commit_with(delete(), Durability::interval(60_000)?, |_| ())?;
-    assert_eq!(store.commit(delete(), |_| ())?, [Outcome::Missing]);
+    store.commit_with(delete(), Durability::interval(60_000)?)?;
+    assert_eq!(store.commit(delete())?, [Outcome::Missing]);
     assert_eq!(left(&mut place, &recorder, &["a"])?, [[false]]);
     crash(store);
     Ok(())
@@ -95,7 +95,7 @@ fn sealing_a_segment_and_compaction_sync_first() -> Result<()> {
     assert_eq!(left(&mut place, &recorder, &["a"])?, [[true]]);
     // The delete is not synced, and what it deletes is compacted away: then it is.
     let delete = vec![Operation::Delete(id("a")), put(record("b", None))];
-    store.commit_with(delete, Durability::interval(60_000)?, |_| ())?;
+    store.commit_with(delete, Durability::interval(60_000)?)?;
     store.compact_only(0..1)?;
     assert_eq!(store.stats().unsynced_bytes, 0);
     assert_eq!(left(&mut place, &recorder, &["a", "b"])?, [[false, true]]);
@@ -133,7 +133,7 @@ fn it_is_synced_when_its_time_has_come() -> Result<()> {
 #[test]
 fn a_sync_that_fails_in_the_background_is_told_to_everybody_after() -> Result<()> {
     let (mut place, recorder, store) = recorded()?;
-    store.commit(vec![put(record("synced", None))], |_| ())?;
+    store.commit(vec![put(record("synced", None))])?;
     // The write comes first.
     let at = recorder.operations() + 1;
     recorder.set_fault(Some(Fault { at, which: Which::One, error: ErrorKind::Other }));
@@ -141,7 +141,7 @@ fn a_sync_that_fails_in_the_background_is_told_to_everybody_after() -> Result<()
     wait_until(|| store.shared.poison.get().is_some());
     assert_eq!(recorder.take_failed(), ["sync 00000001.seg"]);
     for durability in [Durability::Sync, Durability::interval(1)?] {
-        let refused = store.commit_with(vec![put(record("b", None))], durability, |_| ());
+        let refused = store.commit_with(vec![put(record("b", None))], durability);
         assert!(matches!(refused, Err(Error::Unavailable { what, .. }) if what.contains("sync")));
     }
     assert!(matches!(store.sync(), Err(Error::Unavailable { .. })));
@@ -183,7 +183,7 @@ fn a_check_meanwhile_takes_nothing_that_is_not_synced_for_damage() -> Result<()>
     let store = place.create(64)?;
     put_singly(&store, 0..5)?;
     let later = put(record(5, Some(code(store.width(), 5))));
-    store.commit_with(vec![later], Durability::interval(60_000)?, |_| ())?;
+    store.commit_with(vec![later], Durability::interval(60_000)?)?;
     store.shared.run_checkpoint()?;
     assert!(store.stats().unsynced_bytes > 0);
     let checked = store.check(|_, _| ())?;

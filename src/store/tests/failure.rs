@@ -1,6 +1,10 @@
 //! Writes that fail, and what is refused.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use super::super::files::recorder::{Fault, Recorder, Which};
 use super::*;
@@ -26,11 +30,11 @@ fn a_full_disk_refuses_a_group_and_takes_the_next() -> Result<()> {
     let store = place.create(64)?;
     put_singly(&store, 0..3)?;
     fail(&recorder, 0, Which::One, ErrorKind::StorageFull);
-    let refused = store.commit(vec![put(record("full", None))], |_| ());
+    let refused = store.commit(vec![put(record("full", None))]);
     assert!(refused.as_ref().is_err_and(Error::is_full), "{refused:?}");
     assert_eq!(recorder.take_failed(), ["write 00000001.seg"]);
     assert_eq!(store.len(), 3);
-    assert_eq!(store.commit(vec![put(record("next", None))], |_| ())?, [Outcome::Inserted(3)]);
+    assert_eq!(store.commit(vec![put(record("next", None))])?, [Outcome::Inserted(3)]);
     crash(store);
     let (store, _) = place.open()?;
     assert_eq!(store.get(&id("full"))?, None);
@@ -51,7 +55,7 @@ fn a_full_disk_is_opened_and_read() -> Result<()> {
         assert_eq!(recorder.take_failed().len(), 1, "to note how much is durable");
         assert_eq!(store.get(&id(2))?.map(|(number, _)| number), Some(2));
         assert_eq!(store.within(&Code::zero(store.width()), 64, 9)?.len(), 3);
-        let refused = store.commit(vec![put(record("full", None))], |_| ());
+        let refused = store.commit(vec![put(record("full", None))]);
         assert!(refused.as_ref().is_err_and(Error::is_full), "{refused:?}");
         recorder.set_fault(None);
         put_singly(&store, 3..5)?;
@@ -72,22 +76,26 @@ fn after_a_failed_write_or_sync_writes_are_refused_and_reads_go_on() -> Result<(
         let store = place.create(64)?;
         put_singly(&store, 0..3)?;
         fail(&recorder, skip, Which::One, kind);
-        let published = std::cell::Cell::new(0);
-        let lost = store.commit(vec![put(record("lost", None))], |_| published.set(1));
+        let told = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&told);
+        store.on_commit(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let lost = store.commit(vec![put(record("lost", None))]);
         assert!(matches!(lost, Err(Error::Io { doing: at, .. }) if at == doing));
-        assert_eq!(published.get(), 0);
-        let refused = store.commit(vec![put(record("later", None))], |_| published.set(1));
+        let refused = store.commit(vec![put(record("later", None))]);
         assert!(
             matches!(&refused, Err(Error::Unavailable { what, hint })
                 if what.contains(doing) && hint.contains("reopen")),
             "{refused:?}"
         );
+        assert_eq!(told.load(Ordering::Relaxed), 0);
         assert_eq!(store.get(&id(2))?.map(|(number, _)| number), Some(2));
         assert_eq!(store.within(&Code::zero(store.width()), 64, 9)?.len(), 3);
         drop(store);
         let (store, _) = place.open()?;
         assert_eq!(store.len(), 3);
-        assert_eq!(store.commit(vec![put(record("later", None))], |_| ())?, [Outcome::Inserted(3)]);
+        assert_eq!(store.commit(vec![put(record("later", None))])?, [Outcome::Inserted(3)]);
     }
     Ok(())
 }
@@ -96,14 +104,50 @@ fn after_a_failed_write_or_sync_writes_are_refused_and_reads_go_on() -> Result<(
 fn a_writer_that_panics_leaves_an_error_not_a_hang() -> Result<()> {
     let mut place = Place::new(SMALL)?;
     let store = place.create(64)?;
+    store.on_commit(|_| panic!("on purpose"));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        store.commit(vec![put(record("a", None))], |_| panic!("on purpose"))
+        store.commit(vec![put(record("a", None))])
     }));
     assert!(panicked.is_err());
-    let refused = store.commit(vec![put(record("b", None))], |_| ());
+    let refused = store.commit(vec![put(record("b", None))]);
     assert!(matches!(refused, Err(Error::Unavailable { .. })));
     // It was durable before it was published.
     assert_eq!(store.len(), 1);
+    Ok(())
+}
+
+/// So does one while the thread of the store leads, to those of its group and to those behind it.
+#[test]
+fn a_panic_while_many_wait_leaves_errors_not_hangs() -> Result<()> {
+    const GOOD: u64 = 5;
+    // Two records of those below, so that there are always some who wait.
+    let mut place = Place::new(Limits { group_bytes: 400, ..SMALL })?;
+    let store = place.create(64)?;
+    let told = AtomicU64::new(0);
+    store.on_commit(move |_| {
+        // As if it were a slow sync: the others gather meanwhile.
+        thread::sleep(Duration::from_millis(2));
+        assert!(told.fetch_add(1, Ordering::Relaxed) < GOOD, "on purpose");
+    });
+    let write = |writer: u64| {
+        let text = Some("x".repeat(100));
+        let record = |i| Record { text: text.clone(), ..record(format!("{writer}-{i}"), None) };
+        let put = |i| store.commit(vec![put(record(i))]);
+        (0..).find_map(|i| put(i).err().map(|error| (i, error))).expect("it is refused some day")
+    };
+    let refused: Vec<_> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..8).map(|i| scope.spawn(move || write(i))).collect();
+        writers.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let mut acknowledged = 0;
+    for refused in refused {
+        let (count, error) = refused.expect("none of the writers leads, so none panics");
+        assert!(matches!(&error, Error::Unavailable { .. }), "{error}");
+        acknowledged += count;
+    }
+    assert!(acknowledged > GOOD, "no group was of several: {acknowledged} records");
+    assert!(store.commit(vec![put(record("later", None))]).is_err());
+    assert!(store.len() >= acknowledged);
     Ok(())
 }
 
@@ -112,16 +156,16 @@ fn what_does_not_fit_is_refused_by_name() -> Result<()> {
     let mut place = Place::new(SMALL)?;
     let store = place.create(64)?;
     let other = put(record("a", Some(Code::zero(Width::new(32)?))));
-    let refused = store.commit(vec![put(record("b", None)), other], |_| ());
+    let refused = store.commit(vec![put(record("b", None)), other]);
     let message = refused.map_err(|error| error.to_string());
     assert_eq!(message, Err("records[1].code: expected 64 bits, got 32 bits".to_owned()));
     let text = Some("x".repeat(5000));
-    let refused = store.commit(vec![put(Record { text, ..record("a", None) })], |_| ());
+    let refused = store.commit(vec![put(Record { text, ..record("a", None) })]);
     let message = refused.map_err(|error| error.to_string());
     assert!(message.is_err_and(|m| m.contains("expected at most 4096 bytes in one commit")));
     assert!(store.within(&Code::zero(Width::new(32)?), 1, 1).is_err());
     assert!(store.is_empty());
-    assert_eq!(store.commit(vec![Operation::Delete(id("a"))], |_| ())?, [Outcome::Missing]);
+    assert_eq!(store.commit(vec![Operation::Delete(id("a"))])?, [Outcome::Missing]);
     Ok(())
 }
 

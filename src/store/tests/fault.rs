@@ -66,7 +66,7 @@ fn check_one(seed: u64, at: u64, error: ErrorKind, table: &Table) -> Result<bool
         }
         let (operations, after) = workload.group();
         workload.begin(after);
-        let committed = open.commit(operations, |_| ());
+        let committed = open.commit(operations);
         let failed = recorder.take_failed();
         assert_eq!(committed.is_err(), !failed.is_empty(), "{failed:?}: {committed:?}");
         match committed {
@@ -105,7 +105,7 @@ fn check_compaction(
     assert!(seals || failed != "sync directory c", "writes go on after {failed}");
     let (operations, after) = workload.group();
     workload.begin(after);
-    store.commit(operations, |_| ())?;
+    store.commit(operations)?;
     workload.acknowledge();
     Ok(())
 }
@@ -113,10 +113,10 @@ fn check_compaction(
 /// After `failed` reads go on, and writes are refused, unless it was a read or the disk was full.
 fn check_stopped(workload: &mut Workload, store: &Store, failed: &str) -> Result<()> {
     assert!(workload.model().holds(&store.list(None, usize::MAX)?), "reads go on");
-    let refused = store.commit(vec![Operation::Delete(id("nobody"))], |_| ());
+    let refused = store.commit(vec![Operation::Delete(id("nobody"))]);
     let (operations, _) = workload.group();
     if refused.is_err() {
-        let again = store.commit(operations, |_| ());
+        let again = store.commit(operations);
         assert!(matches!(again, Err(Error::Unavailable { .. })), "after {failed}: {again:?}");
         assert!(workload.model().holds(&store.list(None, usize::MAX)?));
     } else {
@@ -156,7 +156,7 @@ fn check_full(seed: u64, at: u64, table: &Table) -> Result<bool> {
         let before = workload.model();
         let is_a_write = after.next != before.next || after.records != before.records;
         workload.begin(after);
-        let mut committed = store.commit(operations.clone(), |_| ());
+        let mut committed = store.commit(operations.clone());
         if step % 4 == 3 {
             drop(store.checkpoint());
         }
@@ -172,7 +172,7 @@ fn check_full(seed: u64, at: u64, table: &Table) -> Result<bool> {
             if refusals == 3 {
                 // There is room again, and nothing else is needed.
                 recorder.set_fault(None);
-                committed = store.commit(operations, |_| ());
+                committed = store.commit(operations);
                 committed?;
                 workload.acknowledge();
             }

@@ -117,7 +117,7 @@ fn closed() -> Result<(Place, Memory)> {
     drop(place.create(16)?);
     let store = place.open_lean()?;
     for operation in records(store.width()) {
-        store.commit(vec![operation], |_| ())?;
+        store.commit(vec![operation])?;
     }
     put_singly(&store, 0..12)?;
     put_singly(&store, 3..5)?;

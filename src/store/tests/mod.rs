@@ -133,7 +133,7 @@ fn code(width: Width, value: u64) -> Code {
 fn put_singly(store: &Store, names: std::ops::Range<u64>) -> Result<()> {
     for name in names {
         let operation = put(record(name, Some(code(store.width(), name))));
-        store.commit(vec![operation], |_| ())?;
+        store.commit(vec![operation])?;
     }
     Ok(())
 }

@@ -75,7 +75,7 @@ fn run(width: usize, limits: Limits, lean: bool, steps: &[Step]) -> Result<()> {
                     operations.iter().map(|(name, seed)| operation(store.width(), *name, *seed));
                 let operations: Vec<_> = operations.collect::<Result<_>>()?;
                 let expected: Vec<_> = operations.iter().map(|o| model.apply(o)).collect();
-                assert_eq!(store.commit(operations, |_| ())?, expected);
+                assert_eq!(store.commit(operations)?, expected);
                 let segment = place.last_segment()?;
                 let length =
                     std::fs::metadata(&segment).map_err(Error::io("read", &segment))?.len();
@@ -185,7 +185,7 @@ fn many_blocks() -> Result<()> {
                 put(record(name, Some(code(store.width(), random))))
             })
             .collect();
-        store.commit(operations, |_| ())?;
+        store.commit(operations)?;
     }
     store.checkpoint()?;
     let check = |store: &Store| -> Result<()> {

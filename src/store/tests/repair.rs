@@ -49,7 +49,7 @@ fn original() -> Result<Original> {
                 written.push(record.clone());
             }
         }
-        store.commit(operations, |_| ())?;
+        store.commit(operations)?;
     }
     drop(store);
     let segments = place.files.list(&place.collection().join("segments"))?;

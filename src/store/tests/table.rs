@@ -22,7 +22,7 @@ fn put_wide(store: &Store, names: std::ops::Range<u64>, round: u64) -> Result<()
             let code = Code::from_words(store.width(), &words[..store.width().bits() / 64]);
             Ok(put(record(name, Some(code?))))
         };
-        store.commit(some.iter().map(wide).collect::<Result<_>>()?, |_| ())?;
+        store.commit(some.iter().map(wide).collect::<Result<_>>()?)?;
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn readers_and_writers_go_on_while_it_is_written_anew() -> Result<()> {
                     .map(|i| (rounds * 20 + i) % RECORDS)
                     .map(|name| put(record(name, Some(code(store.width(), name)))))
                     .collect();
-                store.commit(again, |_| ())?;
+                store.commit(again)?;
                 put_singly(&store, RECORDS + rounds..RECORDS + rounds + 1)?;
                 rounds += 1;
             }
@@ -385,7 +385,7 @@ fn who_needs_no_codes_has_the_table_filled_in_pieces() -> Result<()> {
                 place.limits = limits;
             }
             model.apply(&operation);
-            store.commit(vec![operation], |_| ())?;
+            store.commit(vec![operation])?;
         }
         if lost == "a block" {
             store.checkpoint()?;
@@ -420,10 +420,7 @@ fn who_needs_no_codes_has_a_table_that_failed_filled_in_pieces() -> Result<()> {
     drop(place.create(64)?);
     let store = place.open_lean()?;
     put_singly(&store, 0..RECORDS)?;
-    store.commit(
-        (0..RECORDS).step_by(5).map(|name| Operation::Delete(id(name))).collect(),
-        |_| (),
-    )?;
+    store.commit((0..RECORDS).step_by(5).map(|name| Operation::Delete(id(name))).collect())?;
     store.checkpoint()?;
     let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -454,7 +451,9 @@ fn who_needs_no_codes_has_a_table_that_failed_filled_in_pieces() -> Result<()> {
                 looking && looks.load(Ordering::Relaxed) == 0
             };
             for _ in (0..).take_while(|round| *round < 20 || unseen()) {
-                store.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so")?;
+                store
+                    .shared
+                    .rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so")?;
                 let stats = store.stats();
                 assert!(stats.recent <= 32, "{} records in memory", stats.recent);
                 assert!(stats.table_reach > RECORDS / 2, "{}", stats.table_reach);
@@ -506,7 +505,8 @@ fn a_table_is_not_emptied_where_a_segment_cannot_be_read() -> Result<()> {
     let mut byte = [0];
     file.read_at(&mut byte, last)?;
     file.write_at(&[!byte[0]], last)?;
-    let refilled = store.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so");
+    let refilled =
+        store.shared.rebuild_table(&mut lock_mutex(&store.shared.writer), "a test says so");
     assert!(matches!(refilled, Err(Error::Damaged { .. })), "{refilled:?}");
     for name in 0..99 {
         assert!(store.get(&id(name))?.is_some(), "{name}");

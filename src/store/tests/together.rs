@@ -1,7 +1,7 @@
 //! Many threads at once.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,21 +15,22 @@ use super::*;
 fn writers_share_syncs_and_what_is_acknowledged_is_there() -> Result<()> {
     let mut place = Place::new(Limits { checkpoint_records: 50, ..SMALL })?;
     let store = place.create(64)?;
-    let published = Mutex::new(Vec::new());
-    let rounds = AtomicU64::new(0);
+    let groups = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&groups);
+    store.on_commit(move |committed| {
+        lock_mutex(&told).push(committed.added.numbers.clone());
+        // As if it were a slow sync: the others gather meanwhile.
+        thread::sleep(Duration::from_micros(200));
+    });
+    let told = || lock_mutex(&groups).concat();
     let writer = |writer: u64| -> Result<Vec<(RecordId, u64)>> {
         let mut acknowledged = Vec::new();
         for i in 0..40 {
             let name = id(format!("{writer}-{i}"));
             let operation = put(record(&name, Some(code(store.width(), writer * 100 + i))));
-            let outcomes = store.commit(vec![operation], |committed| {
-                rounds.fetch_add(1, Ordering::Relaxed);
-                lock_mutex(&published).extend(committed.added.numbers.clone());
-                // As if it were a slow sync: the others gather meanwhile.
-                thread::sleep(Duration::from_micros(200));
-            })?;
+            let outcomes = store.commit(vec![operation])?;
             let [Outcome::Inserted(number)] = outcomes[..] else { panic!("{outcomes:?}") };
-            assert!(lock_mutex(&published).contains(&number), "published first");
+            assert!(told().contains(&number), "told first");
             acknowledged.push((name, number));
         }
         Ok(acknowledged)
@@ -38,10 +39,9 @@ fn writers_share_syncs_and_what_is_acknowledged_is_there() -> Result<()> {
         let threads: Vec<_> = (0..8).map(|i| scope.spawn(move || writer(i))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Interrupted))).collect()
     });
-    let rounds = rounds.into_inner();
+    let rounds = lock_mutex(&groups).len();
     assert!(rounds < 320, "{rounds} syncs for 320 commits");
-    let published = published.into_inner().unwrap_or_default();
-    assert_eq!(published, (0..320).collect::<Vec<u64>>(), "in the order of the commits");
+    assert_eq!(told(), (0..320).collect::<Vec<u64>>(), "in the order of the commits");
     crash(store);
     let (store, live) = place.open()?;
     assert_eq!(live.numbers, (0..320).collect::<Vec<u64>>());
@@ -116,11 +116,11 @@ fn a_slow_disk_makes_writers_wait_and_not_memory_grow() -> Result<()> {
     let (mut most_waiting, mut most_recent) = (0, 0);
     thread::scope(|scope| -> Result<()> {
         let write = |writer: u64| -> Result<()> {
-            (0..12).try_for_each(|group| store.commit(batch(writer, group), |_| ()).map(drop))
+            (0..12).try_for_each(|group| store.commit(batch(writer, group)).map(drop))
         };
         let writers: Vec<_> = (0..WRITERS).map(|i| scope.spawn(move || write(i))).collect();
         while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
-            most_waiting = most_waiting.max(lock_mutex(&store.queue).held_bytes());
+            most_waiting = most_waiting.max(store.shared.queue.held_bytes());
             let recent = store.stats().recent;
             let due =
                 limits.checkpoint_records.max(store.shared.trees.ids.counts().entries / DUE_SHARE);
@@ -139,7 +139,7 @@ fn a_slow_disk_makes_writers_wait_and_not_memory_grow() -> Result<()> {
     assert!(most_waiting > limits.group_bytes, "{most_waiting} bytes waited at most");
     assert!(most_waiting <= WRITERS as usize * bytes, "{most_waiting} bytes waited");
     assert!(most_recent > 2 * limits.checkpoint_records, "{most_recent} records in memory at most");
-    assert_eq!(lock_mutex(&store.queue).held_bytes(), 0);
+    assert_eq!(store.shared.queue.held_bytes(), 0);
     assert_eq!(store.len(), WRITERS * 12 * RECORDS);
     let segment = place.files.read(&place.last_segment()?, 1 << 20)?;
     let mut groups = Vec::new();

@@ -178,7 +178,7 @@ impl Workload {
                     3 => {
                         let (operations, after) = self.group();
                         self.begin(after);
-                        if open.commit(operations, |_| ()).is_ok() {
+                        if open.commit(operations).is_ok() {
                             self.acknowledge();
                         }
                     }
@@ -197,13 +197,13 @@ impl Workload {
                 self.begin(after);
                 // Longer than any test takes: so that a seed tells the same story again.
                 let later = Durability::interval(Durability::MAX_INTERVAL_MS)?;
-                open.commit_with(operations, later, |_| ())?;
+                open.commit_with(operations, later)?;
                 self.acknowledge_unsynced();
             }
             _ => {
                 let (operations, after) = self.group();
                 self.begin(after);
-                open.commit(operations, |_| ())?;
+                open.commit(operations)?;
                 self.acknowledge();
             }
         }
@@ -245,7 +245,7 @@ impl Workload {
         for _ in 0..rng.random_range(0..3) {
             let operations: Vec<_> = (0..3).map(|_| operation(rng)).collect();
             let expected: Vec<_> = operations.iter().map(|o| model.apply(o)).collect();
-            assert_eq!(store.commit(operations, |_| ())?, expected);
+            assert_eq!(store.commit(operations)?, expected);
         }
         if rng.random_range(0..4) == 0 {
             store.checkpoint()?;
