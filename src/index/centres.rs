@@ -15,6 +15,8 @@
 //! centres should be their middles. They are found as in k-means, with the majority of each bit for
 //! a mean, on a sample.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::kernel::{Found, Kernel};
@@ -33,12 +35,19 @@ const BLOCK: usize = 2048;
 const PART: usize = 256;
 
 /// The centres of codes of so many words.
+///
+/// Those that are alike stand together, in *regions*. So do their clusters then, and what a query
+/// looks at lies in few places of the memory.
 pub(super) struct Centres {
     words: usize,
     /// How many were wanted; there are fewer where few codes differ.
     wanted: usize,
     /// Shape (centres, words).
     codes: Vec<u64>,
+    /// The middle of each region: shape (regions, words).
+    middles: Vec<u64>,
+    /// Where each region begins, and the end.
+    starts: Vec<u32>,
 }
 
 impl Centres {
@@ -47,7 +56,27 @@ impl Centres {
         let wanted = wanted(rows.len() / words);
         let sample = sample(rows, words, wanted * SAMPLE);
         let leaders = leaders(kernel, words, &sample, wanted);
-        Self { words, wanted, codes: middles(kernel, words, &sample, leaders) }
+        Self::in_regions(kernel, words, wanted, &middles(kernel, words, &sample, leaders))
+    }
+
+    /// Centres, each in the region whose middle is nearest to it.
+    fn in_regions(kernel: Kernel, words: usize, wanted: usize, centres: &[u64]) -> Self {
+        let few = sample(centres, words, (centres.len() / words).isqrt());
+        let of_regions = middles(kernel, words, centres, few);
+        let homes = nearest(kernel, words, &of_regions, centres);
+        let mut grouped: Vec<(u32, &[u64])> = homes
+            .iter()
+            .zip(centres.chunks_exact(words))
+            .map(|(home, code)| (home.map_or(0, |home| home.row), code))
+            .collect();
+        grouped.sort_unstable();
+        let (mut middles, mut starts) = (Vec::new(), vec![0]);
+        for region in grouped.chunk_by(|a, b| a.0 == b.0) {
+            middles.extend_from_slice(&of_regions[region[0].0 as usize * words..][..words]);
+            starts.push(starts[starts.len() - 1] + region.len() as u32);
+        }
+        let codes = grouped.iter().flat_map(|&(_, code)| code).copied().collect();
+        Self { words, wanted, codes, middles, starts }
     }
 
     /// Whether there are any, and about as many would be wanted for so many codes.
@@ -71,6 +100,21 @@ impl Centres {
         &self.codes
     }
 
+    /// The middle of each region: shape (regions, words).
+    pub(super) fn middles(&self) -> &[u64] {
+        &self.middles
+    }
+
+    /// The rows of each region.
+    pub(super) fn regions(&self) -> impl ExactSizeIterator<Item = Range<u32>> {
+        self.starts.windows(2).map(|bounds| bounds[0]..bounds[1])
+    }
+
+    /// The centres of some rows.
+    pub(super) fn among(&self, rows: &Range<u32>) -> &[u64] {
+        &self.codes[rows.start as usize * self.words..rows.end as usize * self.words]
+    }
+
     /// Where a code belongs: the row of its nearest centre, which is the number of its cluster, and
     /// its distance from that, the ring. The first of several that are as near, so it is the same
     /// for the same code, always; anything where there is no centre, because there was no code.
@@ -81,6 +125,8 @@ impl Centres {
     /// The bytes held.
     pub(super) fn memory(&self) -> usize {
         size_of_val(&self.codes[..])
+            + size_of_val(&self.middles[..])
+            + size_of_val(&self.starts[..])
     }
 }
 
@@ -93,7 +139,7 @@ fn wanted(count: usize) -> usize {
 }
 
 /// `wanted` rows from all over, in an order that means nothing; all where there are no more.
-pub(super) fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
+fn sample(rows: &[u64], words: usize, wanted: usize) -> Vec<u64> {
     let count = rows.len() / words;
     if count <= wanted {
         return rows.to_vec();
@@ -155,12 +201,7 @@ fn nearest(kernel: Kernel, words: usize, codes: &[u64], rows: &[u64]) -> Vec<Opt
 }
 
 /// Moves each of some codes to the middle of the rows that are nearest to it, again and again.
-pub(super) fn middles(
-    kernel: Kernel,
-    words: usize,
-    rows: &[u64],
-    mut middles: Vec<u64>,
-) -> Vec<u64> {
+fn middles(kernel: Kernel, words: usize, rows: &[u64], mut middles: Vec<u64>) -> Vec<u64> {
     for _ in 0..ROUNDS {
         let nearest = nearest(kernel, words, &middles, rows);
         let nearest = nearest.into_iter().zip(rows.chunks_exact(words));

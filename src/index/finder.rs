@@ -1,6 +1,6 @@
 //! Finds the nearest centre of many codes, mostly without a look at all centres.
 //!
-//! Centres that are alike make a region. A code is compared with the centres of the region nearest to
+//! Centres that are alike stand in one region. A code is compared with the centres of the region nearest to
 //! it, and where that does not settle it, with those of the other regions near it. The best of them, b
 //! bits away, is the nearest of all where every centre outside *its* region is over 2b bits from it: by
 //! the triangle inequality those are over b bits from the code. Codes that are still open are compared
@@ -10,9 +10,11 @@
 //! Codes that are to be compared with the same centres are so together, see
 //! [`Kernel::closest_to_each`].
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::centres::{Centres, middles, sample};
+use super::centres::Centres;
 use super::gather::gather;
 use super::kernel::{Found, Kernel, Span};
 
@@ -38,14 +40,7 @@ const NOTHING: Found = Found { row: u32::MAX, distance: u32::MAX };
 pub(super) struct Finder<'a> {
     kernel: Kernel,
     centres: &'a Centres,
-    /// The middle of each region: shape (regions, words).
-    regions: Vec<u64>,
-    /// Where the centres of each region begin in what follows, and the end.
-    starts: Vec<usize>,
-    /// The row of each centre, region by region, and its code.
-    rows: Vec<u32>,
-    codes: Vec<u64>,
-    /// How far each centre is from the nearest one of another region, by the row of the centre.
+    /// How far each centre is from the nearest one of another region.
     gaps: Vec<u32>,
     /// For each centre, that it reaches no farther than itself.
     points: Vec<u16>,
@@ -70,36 +65,18 @@ struct Room {
 
 impl<'a> Finder<'a> {
     pub(super) fn new(kernel: Kernel, centres: &'a Centres) -> Self {
-        let words = centres.words();
-        let few = sample(centres.codes(), words, centres.len().isqrt());
-        let middles = middles(kernel, words, centres.codes(), few);
-        let middle = |code: &[u64]| kernel.closest(&middles, code).map_or(0, |found| found.row);
-        let mut grouped: Vec<(u32, u32, &[u64])> = (0..)
-            .zip(centres.codes().chunks_exact(words))
-            .map(|(row, code)| (middle(code), row, code))
-            .collect();
-        grouped.sort_unstable();
-        let (mut regions, mut starts) = (Vec::new(), vec![0]);
-        for group in grouped.chunk_by(|a, b| a.0 == b.0) {
-            regions.extend_from_slice(&middles[group[0].0 as usize * words..][..words]);
-            starts.push(starts[starts.len() - 1] + group.len());
-        }
-        let rows: Vec<u32> = grouped.iter().map(|&(_, row, _)| row).collect();
-        let codes: Vec<u64> = grouped.iter().flat_map(|&(_, _, code)| code).copied().collect();
-        let gap = |bounds: &[usize], code: &[u64]| {
-            let others = [&codes[..bounds[0] * words], &codes[bounds[1] * words..]];
-            let nearest = others.into_iter().filter_map(|codes| kernel.closest(codes, code));
-            nearest.map(|found| found.distance).min().unwrap_or(u32::MAX)
+        let regions: Vec<Range<u32>> = centres.regions().collect();
+        let gap = |region: &Range<u32>, code: &[u64]| {
+            let closest = |rows: &Range<u32>| kernel.closest(centres.among(rows), code);
+            let others = [0..region.start, region.end..centres.len() as u32];
+            let nearest = others.iter().filter_map(closest).map(|found| found.distance).min();
+            nearest.unwrap_or(u32::MAX)
         };
-        let by_region = starts.par_windows(2).flat_map_iter(|bounds| {
-            let members = codes[bounds[0] * words..bounds[1] * words].chunks_exact(words);
-            members.map(move |code| gap(bounds, code))
+        let gaps = regions.par_iter().flat_map_iter(|region| {
+            let members = centres.among(region).chunks_exact(centres.words());
+            members.map(move |code| gap(region, code))
         });
-        let by_region: Vec<u32> = by_region.collect();
-        let mut gaps = vec![0; rows.len()];
-        rows.iter().zip(by_region).for_each(|(&row, gap)| gaps[row as usize] = gap);
-        let points = vec![0; centres.len()];
-        Self { kernel, centres, regions, starts, rows, codes, gaps, points }
+        Self { kernel, centres, gaps: gaps.collect(), points: vec![0; centres.len()] }
     }
 
     /// What [`Centres::place`] gives, for each row.
@@ -144,8 +121,8 @@ impl<'a> Finder<'a> {
     fn look_in_regions(&self, rows: &[u64], many: bool, room: &mut Room, places: &mut [Found]) {
         let words = self.centres.words();
         let mut homes = Vec::with_capacity(places.len());
-        self.kernel.closest_to_each(&self.regions, rows, words, &mut homes);
-        let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); self.starts.len() - 1];
+        self.kernel.closest_to_each(self.centres.middles(), rows, words, &mut homes);
+        let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); self.centres.regions().len()];
         for (home, index) in homes.iter().zip(0..) {
             wanted[home.row as usize].push(index);
         }
@@ -155,12 +132,12 @@ impl<'a> Finder<'a> {
             let all = [Span { start: 0, end: wanted.len() as u32 }];
             // Half of what the distances of codes that have nothing in common deviate by.
             let slack = (64 * words).isqrt() as u32 / 4;
-            let codes = rows.chunks_exact(words).zip(0..);
+            let (regions, codes) = (self.centres.middles(), rows.chunks_exact(words).zip(0..));
             for ((place, home), (code, index)) in places.iter().zip(&homes).zip(codes) {
                 if is_open(place) {
                     let near = &mut room.found;
                     near.clear();
-                    self.kernel.within(&self.regions, code, &all, home.distance + slack, near);
+                    self.kernel.within(regions, code, &all, home.distance + slack, near);
                     let others = near.iter().filter(|near| near.row != home.row);
                     others.for_each(|near| wanted[near.row as usize].push(index));
                 }
@@ -180,16 +157,13 @@ impl<'a> Finder<'a> {
         places: &mut [Found],
     ) {
         let words = self.centres.words();
-        for (wanted, bounds) in wanted.iter_mut().zip(self.starts.windows(2)) {
+        for (wanted, region) in wanted.iter_mut().zip(self.centres.regions()) {
             gather(rows, words, wanted.iter().copied(), codes);
             found.clear();
-            let members = &self.codes[bounds[0] * words..bounds[1] * words];
-            self.kernel.closest_to_each(members, codes, words, found);
-            let rows = &self.rows[bounds[0]..bounds[1]];
+            self.kernel.closest_to_each(self.centres.among(&region), codes, words, found);
             for (index, found) in wanted.drain(..).zip(&*found) {
                 let place = &mut places[index as usize];
-                let row = rows[found.row as usize];
-                // In a region the rows ascend, so the first of several is the first of all.
+                let row = region.start + found.row;
                 if (found.distance, row) < (place.distance, place.row) {
                     *place = Found { row, ..*found };
                 }
