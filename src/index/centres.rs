@@ -7,9 +7,10 @@
 //! - Where the query is d bits from the centre of x, the ring of x is between d - r and d + r. Such
 //!   pruning by reference codes, or pivots, is as old as metric search (Burkhard, Keller: *Some
 //!   approaches to best-match file searching*, 1973).
-//! - Where the query is h bits from *its* nearest centre, x is at most h + r bits from that one. Its
-//!   own centre is no farther, so the ring of x is at most h + r, and d at most h + 2r (Brin: *Near
-//!   neighbor search in large metric spaces*, 1995). For a small r that leaves a handful of clusters.
+//! - Where the query is h bits from any centre, x is at most h + r bits from that one. Its own centre
+//!   is no farther, so the ring of x is at most h + r, and d at most h + 2r (Brin: *Near neighbor
+//!   search in large metric spaces*, 1995). Where that centre is the nearest to the query, or nearly,
+//!   and r is small, this leaves a handful of clusters.
 //!
 //! Both are exact whatever the centres are. Good ones save more. Learned codes come in clusters, and
 //! centres should be their middles. They are found as in k-means, with the majority of each bit for
@@ -19,7 +20,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::{Found, Kernel};
+use super::kernel::{Found, Kernel, Span};
 
 /// Codes that a centre stands for, at least, on average.
 const SHARE: usize = 64;
@@ -36,8 +37,8 @@ const PART: usize = 256;
 
 /// The centres of codes of so many words.
 ///
-/// Those that are alike stand together, in *regions*. So do their clusters then, and what a query
-/// looks at lies in few places of the memory.
+/// Those that are alike stand together, in *regions*. So do their clusters then, and what a search
+/// looks into lies in few places of the memory.
 pub(super) struct Centres {
     words: usize,
     /// How many were wanted; there are fewer where few codes differ.
@@ -115,9 +116,30 @@ impl Centres {
         &self.codes[rows.start as usize * self.words..rows.end as usize * self.words]
     }
 
+    /// The nearest centre of a code, or one that is hardly farther, without a look at all: the best of
+    /// the regions that are about as near as the nearest one. Anything where there is no centre.
+    pub(super) fn guess(&self, kernel: Kernel, code: &[u64]) -> Found {
+        let middles = [Span { start: 0, end: self.regions().len() as u32 }];
+        let nearest = kernel.closest(&self.middles, code).map_or(0, |middle| middle.distance);
+        // What the distances of codes that have nothing in common deviate by.
+        let slack = (64 * self.words).isqrt() as u32 / 2;
+        let mut regions = Vec::new();
+        kernel.within(&self.middles, code, &middles, nearest + slack, &mut regions);
+        let best_of = |region: &Found| {
+            let rows = self.starts[region.row as usize]..self.starts[region.row as usize + 1];
+            let best = kernel.closest(self.among(&rows), code)?;
+            Some(Found { row: rows.start + best.row, ..best })
+        };
+        let best = regions.iter().filter_map(best_of).min_by_key(|found| found.distance);
+        best.unwrap_or(Found { row: 0, distance: 0 })
+    }
+
     /// Where a code belongs: the row of its nearest centre, which is the number of its cluster, and
     /// its distance from that, the ring. The first of several that are as near, so it is the same
     /// for the same code, always; anything where there is no centre, because there was no code.
+    ///
+    /// The meaning of `Finder::places`, and what `guess` comes near to.
+    #[cfg(test)]
     pub(super) fn place(&self, kernel: Kernel, code: &[u64]) -> Found {
         kernel.closest(&self.codes, code).unwrap_or(Found { row: 0, distance: 0 })
     }
@@ -233,7 +255,7 @@ fn majority(group: &[(Found, &[u64])], words: usize) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::code::{Width, distance};
-    use crate::index::tests::random_codes;
+    use crate::index::tests::{random_codes, widths};
 
     /// One row after the other, each compared with all leaders before it.
     fn plain_leaders(words: usize, rows: &[u64], gap: u32) -> Vec<u64> {
@@ -244,6 +266,46 @@ mod tests {
             }
         }
         leaders
+    }
+
+    #[test]
+    fn a_centre_stands_in_the_region_of_the_nearest_middle() {
+        for width in widths() {
+            for (rows, groups) in [(0, 1), (1, 1), (3000, 1), (3000, 40), (3000, 3000)] {
+                let (codes, words) = (random_codes(width, rows, groups, 1), width.words());
+                let centres = Centres::choose(Kernel::detect(), words, codes.as_words());
+                let middles = || centres.middles().chunks_exact(words);
+                let mut end = 0;
+                for (region, middle) in centres.regions().zip(middles()) {
+                    assert!(region.start == end && !region.is_empty());
+                    for centre in centres.among(&region).chunks_exact(words) {
+                        let nearest = middles().map(|middle| distance(middle, centre)).min();
+                        assert_eq!(nearest, Some(distance(middle, centre)));
+                    }
+                    end = region.end;
+                }
+                assert_eq!(end as usize, centres.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_guess_is_a_centre_and_mostly_the_nearest() {
+        for width in widths() {
+            for (rows, groups) in [(1, 1), (3000, 1), (3000, 40), (3000, 3000)] {
+                let (codes, words) = (random_codes(width, rows, groups, 1), width.words());
+                let (kernel, mut right) = (Kernel::detect(), 0);
+                let centres = Centres::choose(kernel, words, codes.as_words());
+                for code in codes.rows() {
+                    let guess = centres.guess(kernel, code);
+                    let nearest = centres.place(kernel, code);
+                    let centre = &centres.codes()[guess.row as usize * words..][..words];
+                    assert_eq!(guess.distance, distance(centre, code));
+                    right += usize::from(guess.distance == nearest.distance);
+                }
+                assert!(4 * right >= 3 * rows, "{width}, {groups} groups: {right} of {rows}");
+            }
+        }
     }
 
     #[test]

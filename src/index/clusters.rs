@@ -145,6 +145,14 @@ impl Clusters {
         Span { start: start(first), end: start(last) }
     }
 
+    /// Asks the memory for where the rings of a cluster begin, from `first` on.
+    #[inline]
+    pub(super) fn fetch_rings(&self, cluster: u32, first: u32) {
+        let Cluster { starts, low, end } = self.clusters[cluster as usize];
+        let (low, end) = (u32::from(low), u32::from(end));
+        kernel::fetch(&self.starts, (starts + first.clamp(low, end) - low) as usize);
+    }
+
     /// The first row of a cluster, or of those behind it where it is empty.
     pub(super) fn start(&self, cluster: u32) -> u32 {
         let cluster = self.clusters.get(cluster as usize);

@@ -54,10 +54,10 @@ pub(super) fn list(records: u64, words: usize, all: usize) -> f64 {
     records as f64 * (find + words as f64 * LIST_WORD)
 }
 
-/// To look at clusters in vain before a list: up to three times at all centres, of `centres` words,
-/// and at the `home` codes of the query's own cluster, each of which may be looked up.
+/// To look at clusters in vain before a list: at all centres, of `centres` words, and at those that
+/// were near, and at the `home` codes of the query's own cluster, each of which may be looked up.
 pub(super) fn try_clusters(kernel: Kernel, centres: usize, home: usize) -> f64 {
-    3.0 * scan(kernel, centres) + home as f64 * LOOK_UP
+    2.0 * scan(kernel, centres) + home as f64 * LOOK_UP
 }
 
 /// Before a list clusters are looked at where that costs less than this share of it: where few of

@@ -153,6 +153,12 @@ impl Sealed {
         self.clusters.rings(cluster, first, nearest.saturating_add(radius))
     }
 
+    /// Asks the memory for what `rings` needs.
+    #[inline]
+    pub(super) fn fetch_rings(&self, cluster: u32, distance: u32, radius: u32) {
+        self.clusters.fetch_rings(cluster, distance.saturating_sub(radius));
+    }
+
     /// The first row of a cluster, or of those behind it where it is empty.
     pub(super) fn cluster_start(&self, cluster: u32) -> u32 {
         self.clusters.start(cluster)

@@ -23,8 +23,9 @@ const BATCH: usize = 128;
 /// Records of a subset whose codes are compared at once.
 const LIST: usize = 256;
 
-/// Codes of one cluster that are worth a block of their own.
-const LONG: usize = 64;
+/// Codes of one cluster that are worth a block of their own: while they are compared, those of other
+/// clusters are not on their way from the memory.
+const LONG: usize = 1024;
 
 /// The fewest and the most codes that are compared with one radius.
 const BLOCK: (u64, u64) = (64, 32 * 1024);
@@ -134,10 +135,12 @@ struct Search<'a> {
     rows: Option<Rows>,
     /// What the kernel found last; kept for its memory.
     found: Vec<Found>,
-    /// The clusters that were reached last; kept for their memory.
+    /// The clusters that are to be looked into now; kept for their memory.
     clusters: Vec<Found>,
+    /// Those that may have to be looked into later.
+    rest: Vec<Found>,
     expired: bool,
-    /// The query's own cluster, and its distance from the centre of that.
+    /// The nearest cluster that is known, mostly the query's own, and the distance of its centre.
     home: Found,
     radius: u32,
     probes: u64,
@@ -162,6 +165,7 @@ impl<'a> Search<'a> {
             rows: spare(snapshot, query).map(|spare| Rows::new(query.limit + spare, radius)),
             found: Vec::with_capacity(BATCH),
             clusters: Vec::with_capacity(BATCH),
+            rest: Vec::with_capacity(BATCH),
             expired: false,
             home: Found { row: 0, distance: 0 },
             radius: 0,
@@ -195,7 +199,7 @@ impl<'a> Search<'a> {
             self.list(only);
             return Some(Plan::Scan);
         }
-        self.home = self.sealed.centres().place(self.kernel, self.query);
+        self.home = self.sealed.centres().guess(self.kernel, self.query);
         self.look_at_home();
         let list = short.map_or(f64::INFINITY, |only| self.cost_of_list(only));
         if plan != Plan::Scan && self.probe(plan == Plan::Probe, list) {
@@ -243,7 +247,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks into the query's own cluster, which should bring the radius down to little more than
+    /// Looks into the nearest cluster, which should bring the radius down to little more than
     /// it will be in the end.
     fn look_at_home(&mut self) {
         self.clusters.clear();
@@ -305,7 +309,7 @@ impl<'a> Search<'a> {
 
     /// Compares every sealed code.
     ///
-    /// It begins with the query's own cluster and goes on from there, round the end: the sooner
+    /// It begins with the nearest cluster and goes on from there, round the end: the sooner
     /// near codes are found, the smaller the radius for the rest.
     fn scan(&mut self) -> Plan {
         let Span { start, end } = self.sealed.span();
@@ -323,7 +327,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks into the clusters, apart from the query's own, that can hold something near.
+    /// Looks into the clusters, apart from the nearest, that can hold something near.
     ///
     /// First into those within half of the radius, to bring it down where it is still large, and
     /// then into all the others within it. Where half of it takes in too much, a quarter may do, and
@@ -335,23 +339,22 @@ impl<'a> Search<'a> {
         let codes = self.sealed.span().len();
         let least = cost::scan(self.kernel, self.sealed.codes().len()).min(other);
         let budget = |share: f64| if forced { f64::INFINITY } else { share * least };
-        // All codes equal to the query's are in its own cluster.
-        let mut radius = self.near();
-        let mut done = None;
+        if !self.expired {
+            self.look_at_centres();
+        }
+        let radius = self.near();
         if self.limit < codes && radius > 1 && !self.expired {
             let mut near = radius / 2;
-            while !self.reach(near, None, budget(cost::VENTURE)) {
+            while !self.reach(near, budget(cost::VENTURE)) {
                 near /= 2;
                 if near <= self.home.distance / 2 {
                     return false;
                 }
             }
-            done = Some(near);
             self.visit();
-            radius = self.near();
         }
-        if radius > 0 && !self.expired {
-            if !self.reach(radius, done, budget(1.0)) {
+        if !self.expired {
+            if !self.reach(self.near(), budget(1.0)) {
                 return false;
             }
             self.visit();
@@ -362,31 +365,49 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Finds the clusters that can have codes in the ball of `radius` bits, apart from the query's
-    /// own and from those that can have some in the ball of `done` bits; false where to visit them
-    /// costs too much.
-    fn reach(&mut self, radius: u32, done: Option<u32>, budget: f64) -> bool {
+    /// Finds the clusters that can have codes within the radius, which are the only ones to look into
+    /// from now on. The query's own is among them, if it can: it is looked into where the guess was
+    /// another.
+    fn look_at_centres(&mut self) {
+        let (centres, reaches) = (self.sealed.centres().codes(), self.sealed.reaches());
+        let (guess, radius) = (self.home, self.near());
+        let most = (guess.distance + radius) as u16;
+        self.rest.clear();
+        self.kernel.reached(centres, self.query, reaches, most, radius, &mut self.rest);
+        let nearest = self.rest.iter().min_by_key(|found| found.distance);
+        if let Some(&nearest) = nearest.filter(|found| found.distance < guess.distance) {
+            self.home = nearest;
+            self.look_at_home();
+        }
+        let seen = [guess.row, self.home.row];
+        self.rest.retain(|found| !seen.contains(&found.row));
+    }
+
+    /// Takes out of the rest the clusters that can have codes in the ball of `radius` bits; false,
+    /// and none, where to visit them costs too much.
+    fn reach(&mut self, radius: u32, budget: f64) -> bool {
         let (sealed, home, reaches) = (self.sealed, self.home, self.sealed.reaches());
-        let most = |radius: u32| (home.distance + radius) as u16;
-        let (centres, clusters) = (sealed.centres().codes(), &mut self.clusters);
-        clusters.clear();
-        self.kernel.reached(centres, self.query, reaches, most(radius), radius, clusters);
-        if budget.is_finite() {
-            let (all, count, mut words) = (sealed.codes().len(), clusters.len(), 0);
-            // Where it costs too much, the first few clusters mostly show it.
+        let most = home.distance + radius;
+        let clusters = &mut self.clusters;
+        split_off(&mut self.rest, clusters, |found| {
+            found.distance <= radius + u32::from(reaches[found.row as usize]).min(most)
+        });
+        let (all, count) = (sealed.codes().len(), clusters.len());
+        let cost = |words| cost::visit(self.kernel, count, words, all);
+        // What of them is to be looked at, their rings say, which have to come from the memory. So that
+        // is asked only where all of it costs too much; the first few mostly show it then.
+        if cost(count * all / sealed.centres().len().max(1)) > budget {
+            let mut words = 0;
             let is_dear = |found: &Found| {
                 let rings = sealed.rings(found.row, found.distance, home.distance, radius);
                 words += rings.len() * self.query.len();
-                cost::visit(self.kernel, count, words, all) > budget
+                cost(words) > budget
             };
             if clusters.iter().any(is_dear) {
+                self.rest.append(clusters);
                 return false;
             }
         }
-        clusters.retain(|&Found { row, distance }| {
-            let reach = |radius| radius + u32::from(reaches[row as usize].min(most(radius)));
-            row != home.row && done.is_none_or(|radius| distance > reach(radius))
-        });
         true
     }
 
@@ -396,7 +417,11 @@ impl<'a> Search<'a> {
         let mut spans = [Span { start: 0, end: 0 }; BATCH];
         let mut count = 0;
         let mut radius = self.near();
-        for &Found { row, distance } in &clusters {
+        for (i, &Found { row, distance }) in clusters.iter().enumerate() {
+            if i.is_multiple_of(BATCH) {
+                let coming = clusters[i..].iter().take(BATCH);
+                coming.for_each(|found| self.sealed.fetch_rings(found.row, found.distance, radius));
+            }
             let span = self.sealed.rings(row, distance, self.home.distance, radius);
             self.probes += 1;
             if span.len() > LONG {
@@ -496,4 +521,22 @@ impl<'a> Search<'a> {
         self.expired |= self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         self.expired
     }
+}
+
+/// Moves what `is_wanted` from one list to another, which is emptied before, both in their order;
+/// without a branch, as nobody can foresee which is.
+#[inline(always)]
+fn split_off(from: &mut Vec<Found>, to: &mut Vec<Found>, is_wanted: impl Fn(&Found) -> bool) {
+    to.clear();
+    to.resize(from.len(), Found { row: 0, distance: 0 });
+    let (mut moved, mut left) = (0, 0);
+    for i in 0..from.len() {
+        let found = from[i];
+        let is_wanted = is_wanted(&found);
+        (to[moved], from[left]) = (found, found);
+        moved += usize::from(is_wanted);
+        left += usize::from(!is_wanted);
+    }
+    to.truncate(moved);
+    from.truncate(left);
 }
