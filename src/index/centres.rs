@@ -29,7 +29,7 @@ const LARGE: usize = 800;
 const MOST: usize = 128 * 1024;
 /// Codes in the sample for each centre, and how often the centres are moved.
 const SAMPLE: usize = 8;
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 
 /// Rows that are compared together with the leaders before them, and those that one thread takes.
 const BLOCK: usize = 2048;
