@@ -1,11 +1,11 @@
 //! Finds the nearest centre of many codes, mostly without a look at all centres.
 //!
-//! Centres that are alike stand in one region. A code is compared with the centres of the region nearest to
-//! it, and where that does not settle it, with those of the other regions near it. The best of them, b
-//! bits away, is the nearest of all where every centre outside *its* region is over 2b bits from it: by
-//! the triangle inequality those are over b bits from the code. Codes that are still open are compared
-//! with all centres within 2b bits of the best one, which are found once for all that share it and b;
-//! or with all centres, where there are few.
+//! Centres that are alike stand in one region. A code is compared with the centres of the region
+//! nearest to it, and where that does not settle it, with those of the other regions near it. The best
+//! of them, b bits away, is the nearest of all where every centre outside *its* region is over 2b bits
+//! from it: by the triangle inequality those are over b bits from the code. Codes that are still open
+//! are compared with all centres within 2b bits of the best one, which are found once for all that share
+//! it and b; or with all centres, where there are few.
 //!
 //! Codes that are to be compared with the same centres are so together, see
 //! [`Kernel::closest_to_each`].
