@@ -17,6 +17,9 @@ use super::format::GROUP_HEADER_BYTES;
 use super::{Outcome, Shared, lock_mutex};
 use crate::error::{Error, Result};
 
+/// To wake so many writers takes less time than they lose by waking one another.
+const FEW: usize = 8;
+
 /// Writers that wait, and the thread that leads where there are many.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -193,11 +196,12 @@ impl Drop for Round<'_> {
     }
 }
 
-/// Tells writers what came of their batches: one of them, who tells the others, so that who leads
-/// can go on.
+/// Tells writers what came of their batches: of many one, who tells the others, so that who leads can
+/// go on.
 fn tell(mut served: Vec<(Arc<Waiter>, Result<Vec<Outcome>>)>) {
-    if let Some((waiter, result)) = served.pop() {
-        waiter.tell(Served { result, others: served });
+    let mut others = if served.len() > FEW { served.split_off(1) } else { Vec::new() };
+    for (waiter, result) in served {
+        waiter.tell(Served { result, others: std::mem::take(&mut others) });
     }
 }
 
