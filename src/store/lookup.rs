@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Looks something up in the table; where that fails the table is filled again, and asked
-    /// once more.
+    /// once more, before anybody can empty it again.
     pub(super) fn with_table<T>(&self, look_up: impl Fn(&Trees) -> Result<T, Broken>) -> Result<T> {
         if let Ok(found) = look_up(&self.shared.trees).map_err(|broken| self.suspect(broken)) {
             return Ok(found);
@@ -153,7 +153,6 @@ impl Store {
         if let Some(reason) = reason {
             self.shared.rebuild_table(&mut writer, &reason)?;
         }
-        drop(writer);
         look_up(&self.shared.trees).map_err(|broken| self.shared.table.error(broken))
     }
 
