@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A million clustered codes of 64 bits, searched for the 10 nearest. Server and clients share this
-//! machine and its cores, each client has a connection of its own and one call at a time, and each way
-//! has five turns, of which the median counts.
+//! machine and its cores, each client has one call at a time, on a connection of its own or on one that
+//! all share, and each way has five turns, of which the median counts.
 
 mod common;
 
@@ -38,8 +38,8 @@ mod proto {
 
 const ROWS: usize = 1_000_000;
 const QUERIES: usize = 1000;
-/// Clients at once.
-const CLIENTS: [usize; 3] = [1, 8, 32];
+/// Clients at once, and their connections.
+const CLIENTS: [(usize, usize); 5] = [(1, 1), (8, 8), (8, 1), (32, 32), (32, 1)];
 const TURNS: usize = 5;
 const TURN: Duration = Duration::from_secs(1);
 /// Searches in one call, or on their way in one stream; records in one message of an import.
@@ -156,18 +156,19 @@ fn turn_here(mut call: impl FnMut(usize)) -> Turn {
     Turn::of([waits], begun.elapsed())
 }
 
-/// One turn of calls by `clients` clients at once, each on its own connection.
+/// One turn of calls by so many clients at once, on so many connections.
 fn turn_of_clients<F: Future<Output = ()> + Send>(
     runtime: &Runtime,
     address: SocketAddr,
-    clients: usize,
+    (clients, connections): (usize, usize),
     call: impl Fn(Channel, usize) -> F + Clone + Send + 'static,
 ) -> Turn {
     runtime.block_on(async {
         let mut channels = Vec::new();
-        for _ in 0..clients {
+        for _ in 0..connections {
             channels.push(connect(address).await);
         }
+        let channels: Vec<Channel> = channels.into_iter().cycle().take(clients).collect();
         let (mut tasks, begun) = (JoinSet::new(), Instant::now());
         for (client, channel) in channels.into_iter().enumerate() {
             let call = call.clone();
@@ -208,7 +209,7 @@ fn search(runtime: &Runtime, address: SocketAddr, collection: &Collection, queri
     }
     let turns: Vec<Turn> = (0..TURNS).map(|_| turn_here(here)).collect();
     print("the collection itself, one thread", 1, &turns);
-    for clients in CLIENTS {
+    for (clients, connections) in CLIENTS {
         let request = request.clone();
         let call = move |channel, i| {
             let request = request(i);
@@ -216,9 +217,9 @@ fn search(runtime: &Runtime, address: SocketAddr, collection: &Collection, queri
                 drop(SearchServiceClient::new(channel).search(request).await.unwrap());
             }
         };
-        let turn = |_| turn_of_clients(runtime, address, clients, call.clone());
+        let turn = |_| turn_of_clients(runtime, address, (clients, connections), call.clone());
         print(
-            &format!("{clients} clients, a search a call"),
+            &format!("{clients} clients on {connections} connections"),
             1,
             &(0..TURNS).map(turn).collect::<Vec<_>>(),
         );
@@ -233,7 +234,7 @@ fn search(runtime: &Runtime, address: SocketAddr, collection: &Collection, queri
             }
         }
     };
-    let turn = |_| turn_of_clients(runtime, address, 1, batch.clone());
+    let turn = |_| turn_of_clients(runtime, address, (1, 1), batch.clone());
     print(
         &format!("1 client, {BATCH} searches a call"),
         BATCH,
@@ -285,7 +286,7 @@ fn write(runtime: &Runtime, address: SocketAddr, collection: &Collection, codes:
     let turns: Vec<Turn> = (0..TURNS).map(|_| turn_here(here)).collect();
     print("the collection itself, one thread", 1, &turns);
     let codes = Arc::new(codes.clone());
-    for clients in CLIENTS {
+    for (clients, connections) in CLIENTS {
         let (codes, collection) = (Arc::clone(&codes), collection.name().to_owned());
         let call = move |channel, i| {
             let (records, collection) = (messages(&codes, i..i + 1), collection.clone());
@@ -294,9 +295,9 @@ fn write(runtime: &Runtime, address: SocketAddr, collection: &Collection, codes:
                 drop(RecordServiceClient::new(channel).upsert_records(request).await.unwrap());
             }
         };
-        let turn = |_| turn_of_clients(runtime, address, clients, call.clone());
+        let turn = |_| turn_of_clients(runtime, address, (clients, connections), call.clone());
         print(
-            &format!("{clients} clients, a record a call"),
+            &format!("{clients} clients on {connections} connections"),
             1,
             &(0..TURNS).map(turn).collect::<Vec<_>>(),
         );
