@@ -135,14 +135,26 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Prints the medians of turns, in each of which all clients call until it is over; `each` items come
-/// of a call.
-fn print(what: &str, each: usize, turns: &[Turn]) -> f64 {
+/// Takes turns and prints their medians; `each` items come of a call.
+fn print(what: &str, each: usize, turn: impl FnMut() -> Turn) {
+    let turns: Vec<Turn> = std::iter::repeat_with(turn).take(TURNS).collect();
     let of = |value: &dyn Fn(&Turn) -> f64| median(turns.iter().map(value).collect());
     let (rate, half, most) =
         (of(&Turn::a_second) * each as f64, of(&|t| t.wait(0.5)), of(&|t| t.wait(0.99)));
     println!("  {what:44} {rate:9.0} a second, {half:7.0} us at the median, {most:7.0} at p99");
-    rate
+}
+
+/// The same of calls by one client and by many.
+fn print_of_clients<F: Future<Output = ()> + Send>(
+    runtime: &Runtime,
+    address: SocketAddr,
+    call: impl Fn(Channel, usize) -> F + Clone + Send + 'static,
+) {
+    for (clients, connections) in CLIENTS {
+        let what = format!("{clients} clients on {connections} connections, each one a call");
+        let clients = (clients, connections);
+        print(&what, 1, || turn_of_clients(runtime, address, clients, call.clone()));
+    }
 }
 
 /// One turn of calls by one thread.
@@ -207,23 +219,17 @@ fn search(runtime: &Runtime, address: SocketAddr, collection: &Collection, queri
     while collection.sizes().index.delta > 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let turns: Vec<Turn> = (0..TURNS).map(|_| turn_here(here)).collect();
-    print("the collection itself, one thread", 1, &turns);
-    for (clients, connections) in CLIENTS {
+    print("the collection itself, one thread", 1, || turn_here(here));
+    let single = {
         let request = request.clone();
-        let call = move |channel, i| {
+        move |channel, i| {
             let request = request(i);
             async move {
                 drop(SearchServiceClient::new(channel).search(request).await.unwrap());
             }
-        };
-        let turn = |_| turn_of_clients(runtime, address, (clients, connections), call.clone());
-        print(
-            &format!("{clients} clients on {connections} connections"),
-            1,
-            &(0..TURNS).map(turn).collect::<Vec<_>>(),
-        );
-    }
+        }
+    };
+    print_of_clients(runtime, address, single);
     let batch = {
         let (request, collection) = (request.clone(), collection.name().to_owned());
         move |channel, i: usize| {
@@ -234,18 +240,12 @@ fn search(runtime: &Runtime, address: SocketAddr, collection: &Collection, queri
             }
         }
     };
-    let turn = |_| turn_of_clients(runtime, address, (1, 1), batch.clone());
-    print(
-        &format!("1 client, {BATCH} searches a call"),
-        BATCH,
-        &(0..TURNS).map(turn).collect::<Vec<_>>(),
-    );
-    let turn = |_| runtime.block_on(turn_of_stream(address, &request));
-    print(
-        &format!("1 client, a stream with {BATCH} on their way"),
-        1,
-        &(0..TURNS).map(turn).collect::<Vec<_>>(),
-    );
+    print(&format!("1 client, {BATCH} searches a call"), BATCH, || {
+        turn_of_clients(runtime, address, (1, 1), batch.clone())
+    });
+    print(&format!("1 client, a stream with {BATCH} on their way"), 1, || {
+        runtime.block_on(turn_of_stream(address, &request))
+    });
 }
 
 /// One turn of searches in one stream, of which so many are on their way.
@@ -283,25 +283,15 @@ fn write(runtime: &Runtime, address: SocketAddr, collection: &Collection, codes:
     let here = |i: usize| {
         collection.upsert(records(codes, i..i + 1)).unwrap();
     };
-    let turns: Vec<Turn> = (0..TURNS).map(|_| turn_here(here)).collect();
-    print("the collection itself, one thread", 1, &turns);
-    let codes = Arc::new(codes.clone());
-    for (clients, connections) in CLIENTS {
-        let (codes, collection) = (Arc::clone(&codes), collection.name().to_owned());
-        let call = move |channel, i| {
-            let (records, collection) = (messages(&codes, i..i + 1), collection.clone());
-            let request = proto::UpsertRecordsRequest { collection, records, durability: None };
-            async move {
-                drop(RecordServiceClient::new(channel).upsert_records(request).await.unwrap());
-            }
-        };
-        let turn = |_| turn_of_clients(runtime, address, (clients, connections), call.clone());
-        print(
-            &format!("{clients} clients on {connections} connections"),
-            1,
-            &(0..TURNS).map(turn).collect::<Vec<_>>(),
-        );
-    }
+    print("the collection itself, one thread", 1, || turn_here(here));
+    let (codes, collection) = (Arc::new(codes.clone()), collection.name().to_owned());
+    print_of_clients(runtime, address, move |channel, i| {
+        let (records, collection) = (messages(&codes, i..i + 1), collection.clone());
+        let request = proto::UpsertRecordsRequest { collection, records, durability: None };
+        async move {
+            drop(RecordServiceClient::new(channel).upsert_records(request).await.unwrap());
+        }
+    });
 }
 
 /// Imports all records in one stream, and in the same groups without a server.
