@@ -1,8 +1,8 @@
 //! Writes that fail, and what is refused.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -119,7 +119,8 @@ fn a_writer_that_panics_leaves_an_error_not_a_hang() -> Result<()> {
 /// So does one while the thread of the store leads, to those of its group and to those behind it.
 #[test]
 fn a_panic_while_many_wait_leaves_errors_not_hangs() -> Result<()> {
-    const GOOD: u64 = 5;
+    const GOOD: u64 = 20;
+    const WRITERS: u64 = 8;
     // Two records of those below, so that there are always some who wait.
     let mut place = Place::new(Limits { group_bytes: 400, ..SMALL })?;
     let store = place.create(64)?;
@@ -129,14 +130,18 @@ fn a_panic_while_many_wait_leaves_errors_not_hangs() -> Result<()> {
         thread::sleep(Duration::from_millis(2));
         assert!(told.fetch_add(1, Ordering::Relaxed) < GOOD, "on purpose");
     });
+    // So that none is done before the others begin.
+    let together = Barrier::new(WRITERS as usize);
     let write = |writer: u64| {
+        together.wait();
         let text = Some("x".repeat(100));
         let record = |i| Record { text: text.clone(), ..record(format!("{writer}-{i}"), None) };
         let put = |i| store.commit(vec![put(record(i))]);
         (0..).find_map(|i| put(i).err().map(|error| (i, error))).expect("it is refused some day")
     };
     let refused: Vec<_> = thread::scope(|scope| {
-        let writers: Vec<_> = (0..8).map(|i| scope.spawn(move || write(i))).collect();
+        let write = &write;
+        let writers: Vec<_> = (0..WRITERS).map(|i| scope.spawn(move || write(i))).collect();
         writers.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
     let mut acknowledged = 0;
