@@ -4,8 +4,8 @@
 //! appends to the last file and syncs it; to open is to read the files from the start. Then:
 //!
 //! - A record is found by its number through a byte or two in memory (`segment`, `ascending`).
-//! - Writers that wait together share one sync (`commit`, `queue`), and who can wait for it is told before it
-//!   (`durability`).
+//! - Writers that wait together share one sync (`commit`, `queue`), and who can wait for it is told
+//!   before it (`durability`).
 //! - A record is found by its id (`lookup`), and by a code near its own (`nearest`), in the **table**
 //!   (`table`, `tree`): sorted entries in blocks in sled. What came since the last checkpoint is found in
 //!   memory (`recent`); a checkpoint merges it into the table (`checkpoint`).
