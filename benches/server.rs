@@ -87,12 +87,12 @@ fn records(codes: &Codes, rows: std::ops::Range<usize>) -> Vec<NewRecord> {
 
 /// The same for a server.
 fn messages(codes: &Codes, rows: std::ops::Range<usize>) -> Vec<proto::NewRecord> {
-    let source = |row| Some(Source::Code(codes.get(row).to_bytes()));
-    let record = |row: usize| (row.to_string(), source(row));
-    let record = rows.map(record);
-    record
-        .map(|(id, source)| proto::NewRecord { id, source, payload_json: String::new() })
-        .collect()
+    let record = |row: usize| proto::NewRecord {
+        id: row.to_string(),
+        source: Some(Source::Code(codes.get(row).to_bytes())),
+        payload_json: String::new(),
+    };
+    rows.map(record).collect()
 }
 
 fn filled(database: &Database, name: &str, codes: &Codes) -> Collection {
@@ -279,7 +279,7 @@ async fn turn_of_stream(
 }
 
 fn write(runtime: &Runtime, address: SocketAddr, collection: &Collection, codes: &Codes) {
-    println!("single records, each on disk before it is acknowledged");
+    println!("single records, new ones in the first turn and the same again in the others, synced");
     let here = |i: usize| {
         collection.upsert(records(codes, i..i + 1)).unwrap();
     };
