@@ -218,19 +218,25 @@ fn vector(i: u64, dim: usize) -> Vec<f32> {
     (0..dim as u64).map(|j| (scattered(1000 * i + j) % 2001) as f32 / 1000.0 - 1.0).collect()
 }
 
-fn ids(ids: impl IntoIterator<Item = &'static str>) -> Result<Vec<RecordId>> {
-    ids.into_iter().map(RecordId::new).collect()
+/// Names of every form that is kept in its own way.
+fn name(i: u64) -> String {
+    match i % 3 {
+        0 => format!("r{i}"),
+        1 => format!("{}", i * i * i),
+        _ => uuid::Uuid::from_u64_pair(scattered(i), scattered(i + 1)).to_string(),
+    }
 }
 
 /// Writes the records of `new` in small groups, then some of them again, and deletes a few.
 fn fill(collection: &Collection, new: impl Fn(u64) -> Result<NewRecord>) -> Result<()> {
-    let numbered = |i: u64| new(i)?.with_payload(payload(i)?).with_id(format!("r{i}"));
+    let numbered = |i: u64| new(i)?.with_payload(payload(i)?).with_id(name(i));
     for start in (0..40).step_by(8) {
         collection.upsert((start..start + 8).map(numbered).collect::<Result<_>>()?)?;
     }
-    let again = |i: u64| new(100 + i)?.with_id(format!("r{i}"));
+    let again = |i: u64| new(100 + i)?.with_id(name(i));
     collection.upsert([3, 11, 39].into_iter().map(again).collect::<Result<_>>()?)?;
-    collection.delete(&ids(["r0", "r11", "r20", "not there"])?)?;
+    let gone = [0, 11, 20, 50].map(|i| RecordId::new(name(i)));
+    collection.delete(&gone.into_iter().collect::<Result<Vec<_>>>()?)?;
     // One without anything to encode.
     let bare = NewRecord { source: None, ..NewRecord::text("") };
     collection.upsert(vec![bare.with_id("bare ü")?.with_payload(payload(2)?)])?;
@@ -306,7 +312,7 @@ fn write_codes(collection: &Path, db: &Path) -> Result<()> {
     let put = |i: u64| -> Result<Operation> {
         let code = Code::from_words(Width::new(64)?, &[scattered(i % 60)])?;
         let payload = if i.is_multiple_of(3) { payload(i)? } else { Payload::default() };
-        let id = RecordId::new(format!("c{}", i % 90))?;
+        let id = RecordId::new(name(i % 90))?;
         let record = Record { id, code: Some(code), payload, text: None, vector: None };
         Ok(Operation::Put { record, vectors: Precision::F32 })
     };
@@ -314,7 +320,7 @@ fn write_codes(collection: &Path, db: &Path) -> Result<()> {
     let store = Store::open_with_small_segments(collection, &table)?;
     for start in (0..130).step_by(10) {
         let mut group = (start..start + 10).map(put).collect::<Result<Vec<_>>>()?;
-        group.push(Operation::Delete(RecordId::new(format!("c{}", start / 3))?));
+        group.push(Operation::Delete(RecordId::new(name(start / 3))?));
         store.commit(group)?;
     }
     drop(store);

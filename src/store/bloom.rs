@@ -8,6 +8,8 @@
 //! Felix Putze, Peter Sanders, Johannes Singler, "Cache-, Hash- and Space-Efficient Bloom
 //! Filters", 2007.
 
+use super::hash::spread;
+
 /// Bits for each hash that there is room for.
 const BITS: usize = 12;
 
@@ -46,6 +48,7 @@ impl Bloom {
 
     /// Puts a hash in.
     pub(super) fn insert(&mut self, hash: u64) {
+        let hash = spread(hash);
         let at = self.word(hash);
         self.words[at] |= bits(hash);
         self.held = self.held.saturating_add(1);
@@ -53,6 +56,7 @@ impl Bloom {
 
     /// False where the hash was certainly not put in.
     pub(super) fn may_hold(&self, hash: u64) -> bool {
+        let hash = spread(hash);
         let bits = bits(hash);
         self.words[self.word(hash)] & bits == bits
     }

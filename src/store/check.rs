@@ -11,7 +11,7 @@ use super::block::Run;
 use super::files::{File, Files};
 use super::finding::Finding;
 use super::format::{Kind, RecordView, SegmentHeader};
-use super::hash::IdHasher;
+use super::hash::{HASH_BYTES, IdHasher, hash_key};
 use super::manifest::{Known, Manifest};
 use super::replay::{self, End};
 use super::segment::{Segment, SegmentFile};
@@ -253,7 +253,7 @@ struct Found {
 
 impl Found {
     fn new(hasher: IdHasher, width: Width) -> Self {
-        let (ids, codes) = (Run::new(8), Run::new(width.bytes()));
+        let (ids, codes) = (Run::new(HASH_BYTES), Run::new(width.bytes()));
         Self { hasher, ids, codes, killed: Vec::new(), next: 0, bytes: 0 }
     }
 
@@ -262,8 +262,8 @@ impl Found {
         self.killed.extend(record.killed);
         if record.kind == Kind::Put {
             self.next = number + 1;
-            self.ids.push(&self.hasher.hash(record.id.as_bytes()).to_be_bytes(), number);
-            if let Some(code) = record.code {
+            self.ids.push(&hash_key(self.hasher.hash(record.body.id.as_bytes())), number);
+            if let Some(code) = record.body.code {
                 self.codes.push(code, number);
             }
         }
@@ -375,8 +375,11 @@ impl Found {
             [("ids", &trees.ids, &self.ids), ("codes", &trees.codes, &self.codes)]
         {
             if let Err(reason) = self.compare_tree(name, tree, run, table, checked) {
-                let message = format!("the tree of {name}: {reason}");
-                checked.findings.push(Finding::of(table, message));
+                let list = match reason {
+                    Broken::Old => &mut checked.notes,
+                    _ => &mut checked.findings,
+                };
+                list.push(Finding::of(table, format!("the tree of {name}: {reason}")));
             }
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::block::Run;
 use super::bloom::Bloom;
 use super::contents;
+use super::hash::hash_of;
 use super::recent::Recent;
 use super::table::Broken;
 use super::{Shared, Store, lock_mutex};
@@ -257,8 +258,7 @@ impl Shared {
         let held = held + merged.len();
         let mut larger = Bloom::with_room(if self.lean { held + held / 8 } else { 2 * held });
         self.trees.ids.each_block(|_, block| {
-            let hashes = block.iter().filter_map(|(key, _)| key.first_chunk());
-            hashes.for_each(|hash| larger.insert(u64::from_be_bytes(*hash)));
+            block.iter().for_each(|(key, _)| larger.insert(hash_of(key)));
             Ok(())
         })?;
         let mut state = self.state_mut();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! magic       8   "nearclo\0"
-//! version     8   2; in 1 the filter of ids was laid out otherwise
+//! version     8   3; in older ones the filter of ids was laid out otherwise
 //! collection 16   its random name
 //! stamp      16   that of both trees in the table
 //! trees           of ids and of codes: entries, blocks, bytes, 8 bytes each
@@ -40,7 +40,7 @@ use super::{Shared, State, lock_mutex};
 use crate::error::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"nearclo\0";
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 const CLOSED: &str = "CLOSED";
 
 /// What `CLOSED` said, and what agrees with it.

@@ -15,12 +15,11 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::durability::Durability;
-use super::format::{Kind, write_put};
+use super::format::{Body, Kind, Layout, write_delete_body, write_put};
 use super::segment::Place;
 use super::table::Broken;
-use super::wire::{Reader, write_bytes};
 use super::{Committed, Operation, Outcome, Shared, Store, lock_mutex};
-use crate::code::Code;
+use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 
 /// More than a record takes beside its body.
@@ -70,10 +69,10 @@ pub(super) struct Pending<'a> {
     pub(super) code: Option<&'a Code>,
 }
 
-impl<'a> Pending<'a> {
-    /// The bytes of its id: the body begins with them.
-    fn id(&self) -> &'a [u8] {
-        Reader(self.body).bytes().unwrap_or_default()
+impl Pending<'_> {
+    fn id(&self, width: Width) -> String {
+        Body::read(self.parts, self.body, width)
+            .map_or_else(String::new, |body| body.id.to_string())
     }
 }
 
@@ -138,13 +137,14 @@ impl Store {
     /// Checks the operations and makes of them what can be made before the numbers are known.
     fn prepare(&self, operations: Vec<Operation>, durability: Durability) -> Result<Batch> {
         let Shared { width, hasher, limits, .. } = &*self.shared;
+        let layout = Layout::of(self.version());
         let mut bodies = Vec::new();
         let mut items = Vec::with_capacity(operations.len());
         for (i, operation) in operations.into_iter().enumerate() {
             let start = bodies.len();
             let (kind, id, parts, code) = match operation {
                 Operation::Delete(id) => {
-                    write_bytes(id.as_str().as_bytes(), &mut bodies);
+                    write_delete_body(id.as_str(), &mut bodies);
                     (Kind::Delete, id, 0, None)
                 }
                 Operation::Put { record, vectors } => {
@@ -152,7 +152,7 @@ impl Store {
                         let message = format!("expected {width}, got {}", code.width());
                         return Err(Error::invalid(format!("records[{i}].code"), message));
                     }
-                    let parts = write_put(&record, vectors, &mut bodies)
+                    let parts = write_put(&record, vectors, layout, &mut bodies)
                         .map_err(|flaw| Error::invalid(format!("records[{i}]"), flaw))?;
                     (Kind::Put, record.id, parts, record.code)
                 }
@@ -229,15 +229,15 @@ impl Shared {
         let numbers: Vec<u64> = pending.iter().map(number).collect();
         let mut killed = vec![None; pending.len()];
         for same in order.chunk_by(|a, b| a.0 == b.0) {
-            let mut known: Vec<(Vec<u8>, Option<u64>)> = Vec::new();
+            let mut known: Vec<(String, Option<u64>)> = Vec::new();
             while let Some((_, place)) = found.next_if(|(hash, _)| *hash == same[0].0) {
-                let id = place.read(self.width, |record| Ok(record.id.as_bytes().to_vec()));
+                let id = place.read(self.width, |record| Ok(record.body.id.to_string()));
                 let id = match id {
-                    // That 64 bits of a keyed hash agree leaves hardly a doubt that it is this id,
+                    // That 40 bits of a keyed hash agree leaves hardly a doubt that it is this id,
                     // and a record that cannot be read is no loss.
                     Err(error @ Error::Damaged { .. }) => {
                         tracing::warn!(%error, "a damaged record is replaced or deleted");
-                        pending[same[0].1 as usize].id().to_vec()
+                        pending[same[0].1 as usize].id(self.width)
                     }
                     id => id?,
                 };
@@ -248,10 +248,10 @@ impl Shared {
             }
             for i in same.iter().map(|(_, i)| *i as usize) {
                 let put = (pending[i].kind == Kind::Put).then_some(numbers[i]);
-                let id = pending[i].id();
-                match known.iter_mut().find(|(known, _)| known == id) {
+                let id = pending[i].id(self.width);
+                match known.iter_mut().find(|(known, _)| *known == id) {
                     Some((_, number)) => killed[i] = std::mem::replace(number, put),
-                    None => known.push((id.to_vec(), put)),
+                    None => known.push((id, put)),
                 }
             }
         }

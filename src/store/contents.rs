@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::files::Files;
 use super::format::{Kind, Parsed, RecordView, SegmentHeader};
-use super::hash::IdHasher;
+use super::hash::{IdHasher, hash_key};
 use super::manifest::{Known, Manifest};
 use super::recent::Recent;
 use super::row::Row;
@@ -49,8 +49,8 @@ impl Contents {
             if !row.push(record.number) {
                 return Err(too_far(record));
             }
-            self.hashes.push(self.hasher.hash(record.id.as_bytes()));
-            if let Some(code) = record.code {
+            self.hashes.push(self.hasher.hash(record.body.id.as_bytes()));
+            if let Some(code) = record.body.code {
                 code_words(code, &mut self.words);
                 self.codes.push(record.number, &self.words).map_err(|error| error.to_string())?;
             }
@@ -88,7 +88,7 @@ impl Contents {
     pub(super) fn sums(&self, segments: &Segments, [ids, codes]: [u64; 2]) -> [Sum; 2] {
         let below = self.ids(segments, 0).take_while(|(number, _)| *number < ids);
         let id_sum =
-            below.fold(Sum::default(), |sum, (number, hash)| sum.add(&hash.to_be_bytes(), number));
+            below.fold(Sum::default(), |sum, (number, hash)| sum.add(&hash_key(hash), number));
         let width = self.codes.codes.width();
         let rows = self.codes.numbers.iter().zip(self.codes.codes.rows());
         let rows = rows.take_while(|(number, _)| **number < codes);

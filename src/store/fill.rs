@@ -15,7 +15,7 @@ use super::bloom::Bloom;
 use super::checkpoint::WAIT_FACTOR;
 use super::code_words;
 use super::format::{Kind, Parsed, RecordView};
-use super::hash::IdHasher;
+use super::hash::{IdHasher, hash_key};
 use super::recent::Recent;
 use super::replay::replay;
 use super::segment::{Segment, SegmentFile, Segments};
@@ -50,12 +50,12 @@ pub(super) fn fill(
     let [mut ids, mut codes] = [Sum::default(); 2];
     let is_live = |number| segments.is_live(number);
     each_live(&segments.files(), 0, is_live, |record| {
-        let hash = hasher.hash(record.id.as_bytes());
+        let hash = hasher.hash(record.body.id.as_bytes());
         known_ids.insert(hash);
         if record.number < ids_reach {
-            ids = ids.add(&hash.to_be_bytes(), record.number);
+            ids = ids.add(&hash_key(hash), record.number);
         }
-        if let Some(code) = record.code.filter(|_| record.number < codes_reach) {
+        if let Some(code) = record.body.code.filter(|_| record.number < codes_reach) {
             codes = codes.add(code, record.number);
         }
         Ok(())
@@ -132,8 +132,8 @@ fn merge_pieces(
             }
             reach = record.number;
         }
-        recent.insert(hasher.hash(record.id.as_bytes()), record.number);
-        if let Some(code) = record.code {
+        recent.insert(hasher.hash(record.body.id.as_bytes()), record.number);
+        if let Some(code) = record.body.code {
             code_words(code, &mut words);
             let mut one = Live::new(width);
             one.push(record.number, &words).map_err(|error| error.to_string())?;

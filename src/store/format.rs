@@ -9,7 +9,7 @@
 //!
 //! segment header, 52 bytes                 group header, 40 bytes
 //!   magic       8  "nearseg\0"               magic      4  "ngrp"
-//!   version     4  1 or 2                    length     4  bytes of the records
+//!   version     4  1, 2 or 3                 length     4  bytes of the records
 //!   width       2  bits of a code            count      4  records
 //!   zero        2                            previous   4  crc of the group header before, or
 //!   segment     8  number of the segment                   of the segment header
@@ -20,7 +20,7 @@
 //!                                            crc        4  of the 36 bytes above, going on from
 //!                                                          the segment header's crc
 //!
-//! record
+//! record, of version 1 and 2
 //!   length   varint  bytes after this field
 //!   crc      4       of the record number (8 bytes) and of what follows
 //!   kind     1       1 put, 2 delete, 3 put after a gap; another layout gets another kind: the
@@ -33,6 +33,19 @@
 //!   payload  varint length, JSON
 //!   text     varint length, UTF-8
 //!   vector   varint numbers, 4 or 2 bytes each
+//!
+//! put, of version 3 (a delete is as above)
+//!   length   varint  bytes after this field
+//!   crc      4       of the record number (8 bytes) and of what follows
+//!   parts    1       bit 0 replaces, 1 code, 2 payload, 3 text, 4 vector, 5 gap, 6 packed id, 7 set
+//!   gap      varint  where bit 5 is set: how many numbers are left out before its own
+//!   number   varint  where it replaces: how far back the replaced number is
+//!   code     bits / 8 bytes, rounded up
+//!   id       varint length, UTF-8; or packed (`id`): 16 bytes of a UUID, 1 to 8 of a number
+//!   payload  varint length, JSON
+//!   text     varint length, UTF-8
+//!   vector   4 or 2: bytes of a number; the numbers
+//!            the last of these four ends with the record, and has no length
 //! ```
 //!
 //! All numbers are little-endian; every crc is CRC-32C. Why each odd field is there:
@@ -49,20 +62,24 @@
 //!   be torn.
 //!
 //! Version 2 is version 1 with the third kind of record, and with a MANIFEST that says which numbers
-//! of segments were given away. A collection is of the version that its MANIFEST has, and all that
-//! is written to it is of that version, so that a directory of version 1 can be used by the program
-//! that made it even after this one wrote to it. What only version 2 can say, that is to compact, is
-//! refused until the directory is upgraded (`Database::upgrade`): first the file `FORMAT`, then each
-//! MANIFEST. A crash in between leaves a directory of version 2 with collections of version 1, which
-//! the next open upgrades too. A program that knows version 1 only refuses `FORMAT`, by name.
+//! of segments were given away. Version 3 is version 2 with puts that take fewer bytes: two in all, 20
+//! more where the id is a UUID. They may stand in a segment that was begun before. A collection is of
+//! the version that its MANIFEST has, and all that is written to it is of that version, so that a
+//! directory of version 1 can be used by the program that made it even after this one wrote to it.
+//! What version 1 cannot say, that is to compact, is refused until the directory is upgraded
+//! (`Database::upgrade`): first the file `FORMAT`, then each MANIFEST. A crash in between leaves a
+//! directory of the new version with collections of an old one, which the next open upgrades too. A
+//! program that knows older versions only refuses `FORMAT`, by name. What was written before stays as
+//! it is until a compaction writes it again.
 
+mod id;
 mod number;
 mod record;
 
 use std::path::Path;
 
 pub(super) use record::{
-    DELETE, Kind, PUT, PUT_AFTER_GAP, RecordView, find_next, read_next_record, read_record,
+    Body, Kind, Layout, RecordView, find_next, read_damaged, read_next_record, read_record,
     read_record_len, write_delete_body, write_put, write_record,
 };
 
@@ -72,7 +89,7 @@ use crate::code::Width;
 use crate::error::{Error, Result};
 
 /// The version of all files of the store that this program makes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// The oldest version that it reads.
 pub const OLDEST_READABLE: u32 = 1;
 

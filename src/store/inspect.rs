@@ -176,7 +176,7 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
         Piece::Record { range, record } => {
             let what = if record.kind == Kind::Put { "put" } else { "delete" };
             let number = if record.kind == Kind::Put { Some(record.number) } else { record.killed };
-            let id = Some(record.id.to_owned());
+            let id = Some(record.body.id.to_string());
             Item { number, id, ..item(range, what, parts(&record)) }
         }
         Piece::Ahead { range } => item(range, "ahead", "zeros for groups to come".to_owned()),
@@ -201,16 +201,16 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
 /// What a record holds.
 fn parts(record: &RecordView) -> String {
     let mut parts = Vec::new();
-    if let Some(code) = record.code {
+    if let Some(code) = record.body.code {
         let hex = code.iter().fold(String::new(), |mut hex, byte| {
             _ = write!(hex, "{byte:02x}");
             hex
         });
         parts.push(format!("code {hex}"));
     }
-    parts.extend(record.payload.map(|json| format!("payload of {} bytes", json.len())));
-    parts.extend(record.text.map(|text| format!("text of {} bytes", text.len())));
-    parts.extend(record.vector.map(|(precision, bytes)| {
+    parts.extend(record.body.payload.map(|json| format!("payload of {} bytes", json.len())));
+    parts.extend(record.body.text.map(|text| format!("text of {} bytes", text.len())));
+    parts.extend(record.body.vector.map(|(precision, bytes)| {
         let name = if precision == Precision::F16 { "f16" } else { "f32" };
         format!("vector of {} {name}", bytes.len() / precision.bytes())
     }));

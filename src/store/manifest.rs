@@ -192,12 +192,16 @@ mod tests {
     fn a_newer_version_is_refused_by_name() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io("create", "tempdir"))?;
         let mut bytes = write_manifest(&example()?);
-        bytes[8] = 3;
+        let newer = FORMAT_VERSION + 1;
+        bytes[8] = newer as u8;
         let files = Files::disk();
         files.write_atomically(&Manifest::path(dir.path()), &bytes)?;
         let refused = Manifest::read(&files, dir.path()).map_err(|error| error.to_string());
-        assert!(refused.is_err_and(|message| message.contains("it has format version 3")
-            && message.contains("reads 1 to 2; open it with a nearbit that is newer")));
+        let told = format!(
+            "it has format version {newer}, and this nearbit reads 1 to {FORMAT_VERSION}; open it with a \
+             nearbit that is newer"
+        );
+        assert!(refused.is_err_and(|message| message.contains(&told)));
         Ok(())
     }
 }

@@ -126,6 +126,11 @@ impl Precision {
             Self::F16 => 2,
         }
     }
+
+    /// That whose numbers have so many bytes.
+    fn of_bytes(bytes: u8) -> Option<Self> {
+        [Self::F32, Self::F16].into_iter().find(|precision| precision.bytes() == usize::from(bytes))
+    }
 }
 
 /// One thing to do to a collection.

@@ -85,10 +85,10 @@ impl Store {
         Self::open_on(&Files::disk(), dir, table, Limits::default())
     }
 
-    /// The same, but that a few records fill a segment.
+    /// The same, but that a few records fill a segment, and no zeros are laid ahead.
     #[cfg(test)]
     pub(crate) fn open_with_small_segments(dir: &Path, table: &Table) -> Result<Self> {
-        let limits = Limits { segment_bytes: 1500, ..Limits::default() };
+        let limits = Limits { segment_bytes: 1500, ahead_bytes: 0, ..Limits::default() };
         Self::open_on(&Files::disk(), dir, table, limits).map(|(store, _)| store)
     }
 

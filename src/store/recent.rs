@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::block::Run;
+use super::hash::{HASH_BYTES, hash_key, spread};
 use super::{Live, MAX_KEY_BYTES, code_key};
 use crate::code::Width;
 
@@ -11,7 +12,7 @@ use crate::code::Width;
 #[derive(Clone, Debug)]
 pub(super) struct Recent {
     /// A number for each hash.
-    ids: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
+    ids: HashMap<u64, u64, BuildHasherDefault<Spread>>,
     /// The further ones, where ids have the same hash.
     more: BTreeSet<(u64, u64)>,
     numbers: Vec<u64>,
@@ -85,11 +86,11 @@ impl Recent {
 
     /// The ids as sorted entries of the table.
     pub(super) fn id_run(&self) -> Run {
-        let mut run = Run::new(8);
+        let mut run = Run::new(HASH_BYTES);
         let entries = self.ids.iter().map(|(hash, number)| (*hash, *number));
         entries
             .chain(self.more.iter().copied())
-            .for_each(|(hash, number)| run.push(&hash.to_be_bytes(), number));
+            .for_each(|(hash, number)| run.push(&hash_key(hash), number));
         run.sort();
         run
     }
@@ -105,11 +106,11 @@ impl Recent {
     }
 }
 
-/// Hashes are evenly spread as they are.
+/// Hashes need no second hash.
 #[derive(Clone, Copy, Default, Debug)]
-struct AsItIs(u64);
+struct Spread(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for Spread {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -119,6 +120,6 @@ impl Hasher for AsItIs {
     }
 
     fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+        self.0 = spread(hash);
     }
 }

@@ -8,7 +8,7 @@ use bitvec::vec::BitVec;
 use super::contents::load;
 use super::files::File;
 use super::format::{
-    GROUP_HEADER_BYTES, GroupHeader, Kind, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader,
+    GROUP_HEADER_BYTES, GroupHeader, Kind, Layout, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader,
     write_delete_body, write_group_header, write_record, write_segment_header,
 };
 use super::manifest::Known;
@@ -114,7 +114,9 @@ impl<'a> NewSegment<'a> {
     ) -> Result<()> {
         let (next, number) = (self.numbers.next(), record.number);
         let group = &mut self.group;
-        write_record(Kind::Put, record.parts, next, number, replaces, record.body, group);
+        let mut body = Vec::new();
+        let parts = record.body.write(Layout::of(self.header.version), &mut body);
+        write_record(Kind::Put, parts, next, number, replaces, &body, group);
         if !self.numbers.push(number) {
             let message = format!("record {number} is too far from the first one of the segment");
             return Err(Error::damaged(&self.shared.dir, None, message));
@@ -129,7 +131,7 @@ impl<'a> NewSegment<'a> {
         go_on: &impl Fn() -> Result<()>,
     ) -> Result<()> {
         let mut body = Vec::new();
-        write_delete_body(record.id, &mut body);
+        write_delete_body(&record.body.id, &mut body);
         let next = self.numbers.next();
         write_record(Kind::Delete, 0, next, next, Some(killed), &body, &mut self.group);
         self.wrote(go_on)

@@ -199,11 +199,11 @@ impl Wreck {
                 let number = record.number;
                 self.killed.extend(record.killed);
                 if record.kind == Kind::Delete {
-                    self.deletes.push((record.id.into(), number));
+                    self.deletes.push(((*record.body.id).into(), number));
                 } else {
                     let offset = range.start as usize;
                     if self.puts.insert(number, Put { segment, offset }).is_none() {
-                        self.ids.entry(record.id.into()).or_default().push(number);
+                        self.ids.entry((*record.body.id).into()).or_default().push(number);
                     }
                 }
             }
@@ -265,7 +265,7 @@ impl Wreck {
             let view = read_record(&mut reader, *number, width);
             let len = bytes.len() - put.offset - reader.0.len();
             let read = view.and_then(|view| {
-                let vectors = view.vector.map_or(Precision::F32, |(precision, _)| precision);
+                let vectors = view.body.vector.map_or(Precision::F32, |(precision, _)| precision);
                 Ok(Operation::Put { record: view.to_record(width)?, vectors })
             });
             match read {

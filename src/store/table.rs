@@ -34,6 +34,8 @@ pub(super) enum Broken {
     Failed(String),
     /// It is being filled from the beginning, or that failed.
     Filling,
+    /// An older program wrote it; who opens the collection fills it again.
+    Old,
 }
 
 impl fmt::Display for Broken {
@@ -41,6 +43,7 @@ impl fmt::Display for Broken {
         f.write_str(match self {
             Self::Failed(reason) => reason,
             Self::Filling => "it is being filled",
+            Self::Old => "an older version wrote it; the next open fills it again",
         })
     }
 }

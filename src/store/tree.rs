@@ -19,7 +19,8 @@ use super::block::Block;
 use super::table::{Broken, Change, Handle, Table, guarded};
 use super::wire::Reader;
 
-const TREE_VERSION: u8 = 1;
+/// In version 1 a hash of an id had eight bytes.
+const TREE_VERSION: u8 = 2;
 const MARK: &[u8] = b"M";
 const STAMP: &[u8] = b"S";
 const PROBE: &[u8] = b"P";
@@ -77,11 +78,16 @@ impl Tree {
         let Some(mark) = guarded(|| Ok(self.tree.now().get(MARK)?))? else { return Ok(None) };
         let read = |mut reader: Reader| {
             let (crc, body) = (reader.u32()?, reader.0);
-            let reach = reader.u64()?;
-            (mark == self.mark(reach) && crc == crc32c::crc32c(body)).then_some(reach)
+            let (reach, version) = (reader.u64()?, reader.u8()?);
+            let is_ours = crc == crc32c::crc32c(body) && body.ends_with(&self.collection);
+            match version {
+                ..TREE_VERSION if is_ours => Some(Err(Broken::Old)),
+                _ => (mark == self.mark(reach)).then_some(Ok(Some(reach))),
+            }
         };
-        read(Reader(&mark)).map(Some).ok_or_else(|| {
-            Broken::Failed("it is of another version or another collection, or damaged".to_owned())
+        read(Reader(&mark)).unwrap_or_else(|| {
+            let reason = "it is of a newer version or another collection, or damaged";
+            Err(Broken::Failed(reason.to_owned()))
         })
     }
 

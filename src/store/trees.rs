@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block::{BLOCK_BYTES, Run};
+use super::hash::{HASH_BYTES, hash_key};
 use super::recent::Recent;
 use super::segment::Segments;
 use super::table::{Broken, Change, Table};
@@ -32,7 +33,7 @@ impl Trees {
     pub(super) fn open(table: &Table, collection: [u8; 16], width: Width) -> Result<Self, Broken> {
         let filling = Arc::default();
         Ok(Self {
-            ids: Tree::open(table, collection, "ids", 8, &filling)?,
+            ids: Tree::open(table, collection, "ids", HASH_BYTES, &filling)?,
             codes: Tree::open(table, collection, "codes", width.bytes(), &filling)?,
             given_up: AtomicBool::new(false),
             filling,
@@ -49,7 +50,7 @@ impl Trees {
         if self.given_up() {
             return Ok(());
         }
-        let keys: Vec<_> = hashes.iter().map(|hash| hash.to_be_bytes()).collect();
+        let keys: Vec<_> = hashes.iter().map(|hash| hash_key(*hash)).collect();
         self.ids.find(&keys, each)
     }
 

@@ -14,15 +14,15 @@
 use std::ops::Range;
 
 use super::format::{
-    DELETE, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, PUT, PUT_AFTER_GAP, RecordView,
-    SEGMENT_HEADER_BYTES, SegmentHeader, check_group_body, find_next, read_group_header,
-    read_next_record, read_segment_header, write_segment_header,
+    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, RecordView, SEGMENT_HEADER_BYTES,
+    SegmentHeader, check_group_body, find_next, read_damaged, read_group_header, read_next_record,
+    read_segment_header, write_segment_header,
 };
 use super::wire::Reader;
 use crate::code::Width;
 
-/// The fewest bytes of a record: its length, checksum, kind, parts, and an id of one byte.
-const MIN_RECORD_BYTES: u64 = 9;
+/// The fewest bytes of a record: its length, checksum, parts, and an id of one byte.
+const MIN_RECORD_BYTES: u64 = 7;
 /// Behind so many bytes no further record of the same group is looked for.
 const MAX_GAP: usize = 4 << 20;
 /// Where blocks were swapped a record may stand before so many older ones, or behind so many.
@@ -340,41 +340,22 @@ impl<'a> Walk<'a, '_> {
     fn resume(&self, from: usize, end: usize) -> Option<(usize, u64, (usize, RecordView<'a>))> {
         let first = self.next.saturating_sub(MAX_SHIFT).max(self.first);
         let last = self.last.unwrap_or(u64::MAX);
-        let mut places = (from..end.min(from + MAX_GAP)).filter(|at| self.may_be_record(*at, end));
-        places.find_map(|at| {
+        let width = self.width?;
+        (from..end.min(from + MAX_GAP)).find_map(|at| {
             let room = (at - from) as u64 / MIN_RECORD_BYTES + 1;
             let within = first..=last.min(self.next.saturating_add(room + MAX_SHIFT));
-            find_next(&self.bytes[at..end], within)
+            find_next(&self.bytes[at..end], width, within)
                 .find_map(|next| Some((at, next, self.record_at(at, next, end)?)))
         })
-    }
-
-    /// Whether it is worth the while to compute checksums at `at`.
-    fn may_be_record(&self, at: usize, end: usize) -> bool {
-        let body = Reader(&self.bytes[at..end]).bytes();
-        body.is_some_and(|body| body.len() > 6 && (PUT..=PUT_AFTER_GAP).contains(&body[4]))
     }
 
     /// What a damaged record says of itself, the first of the puts that are `lost`. What it replaces
     /// or deletes is believed only of one that fills its place, so that no piece of a record from
     /// elsewhere condemns an intact one.
     fn seems(&self, range: &Range<usize>, lost: &Range<u64>) -> Option<Seems> {
-        let mut reader = Reader(self.bytes.get(range.clone())?);
-        let fills = reader.varint()? == reader.0.len() as u64;
-        let [_, _, _, _, kind, parts] = reader.array()?;
-        let gap = if kind == PUT_AFTER_GAP { reader.varint()? } else { 0 };
-        let killed = match kind {
-            PUT | PUT_AFTER_GAP if parts & 1 == 0 => None,
-            PUT | PUT_AFTER_GAP => {
-                let before = reader.varint()?;
-                let killed = || lost.start.checked_add(gap)?.checked_sub(before);
-                if lost.is_empty() { None } else { killed() }
-            }
-            DELETE => Some(reader.varint()?),
-            _ => return None,
-        };
-        let id = std::str::from_utf8(reader.bytes()?).ok()?;
+        let next = Some(lost.start).filter(|_| !lost.is_empty());
+        let (id, killed) = read_damaged(self.bytes.get(range.clone())?, next, self.width?)?;
         let plain = (1..=512).contains(&id.len()) && !id.chars().any(char::is_control);
-        plain.then(|| Seems { id: id.to_owned(), killed: killed.filter(|_| fills) })
+        plain.then(|| Seems { id: id.to_string(), killed })
     }
 }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use half::f16;
 
+use super::id::{Id, pack, unpack};
 use super::number::numbers;
 use super::{MAX_NUMBER, Parsed, check_crc};
 use crate::code::{Code, Width};
@@ -18,58 +19,190 @@ pub(in crate::store) enum Kind {
     Delete,
 }
 
-pub(in crate::store) const PUT: u8 = 1;
-pub(in crate::store) const DELETE: u8 = 2;
-pub(in crate::store) const PUT_AFTER_GAP: u8 = 3;
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const PUT_AFTER_GAP: u8 = 3;
+/// Set in the first byte of a short put, whose other bits are its parts.
+const SHORT: u8 = 1 << 7;
 
 const REPLACES: u8 = 1;
 const CODE: u8 = 1 << 1;
 const PAYLOAD: u8 = 1 << 2;
 const TEXT: u8 = 1 << 3;
+// Of a long put only.
 const VECTOR_F32: u8 = 1 << 4;
 const VECTOR_F16: u8 = 1 << 5;
+// Of a short put only.
+const VECTOR: u8 = 1 << 4;
+const GAP: u8 = 1 << 5;
+const PACKED_ID: u8 = 1 << 6;
 
-/// Appends what a put holds from its id on, and tells which parts there are.
+/// How a put is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Layout {
+    /// That of the versions 1 and 2.
+    Long,
+    /// That of version 3.
+    Short,
+}
+
+impl Layout {
+    /// The layout of what is written in a collection of this version.
+    pub(in crate::store) fn of(version: u32) -> Self {
+        if version < 3 { Self::Long } else { Self::Short }
+    }
+}
+
+/// What a put holds beside numbers. A delete has an id only.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Body<'a> {
+    pub(in crate::store) id: Id<'a>,
+    pub(in crate::store) code: Option<&'a [u8]>,
+    pub(in crate::store) payload: Option<&'a [u8]>,
+    pub(in crate::store) text: Option<&'a [u8]>,
+    pub(in crate::store) vector: Option<(Precision, &'a [u8])>,
+}
+
+impl<'a> Body<'a> {
+    /// Appends it as a put has it, and tells which parts there are.
+    pub(in crate::store) fn write(&self, layout: Layout, out: &mut Vec<u8>) -> u8 {
+        let part = |there: bool, part: u8| if there { part } else { 0 };
+        let parts = part(self.code.is_some(), CODE)
+            | part(self.payload.is_some(), PAYLOAD)
+            | part(self.text.is_some(), TEXT);
+        match layout {
+            Layout::Long => parts | self.write_long(out),
+            Layout::Short => SHORT | parts | self.write_short(out),
+        }
+    }
+
+    fn write_long(&self, out: &mut Vec<u8>) -> u8 {
+        write_bytes(self.id.as_bytes(), out);
+        out.extend_from_slice(self.code.unwrap_or_default());
+        [self.payload, self.text].into_iter().flatten().for_each(|field| write_bytes(field, out));
+        let Some((precision, numbers)) = self.vector else { return 0 };
+        write_varint((numbers.len() / precision.bytes()) as u64, out);
+        out.extend_from_slice(numbers);
+        match precision {
+            Precision::F32 => VECTOR_F32,
+            Precision::F16 => VECTOR_F16,
+        }
+    }
+
+    fn write_short(&self, out: &mut Vec<u8>) -> u8 {
+        out.extend_from_slice(self.code.unwrap_or_default());
+        let packed = pack(&self.id);
+        let id = packed.as_ref().map_or(self.id.as_bytes(), |packed| packed);
+        // The last of them ends with the record.
+        let mut write_field = |field: &[u8], is_last: bool| match is_last {
+            true => out.extend_from_slice(field),
+            false => write_bytes(field, out),
+        };
+        let Self { payload, text, vector, .. } = self;
+        write_field(id, payload.is_none() && text.is_none() && vector.is_none());
+        if let Some(payload) = payload {
+            write_field(payload, text.is_none() && vector.is_none());
+        }
+        if let Some(text) = text {
+            write_field(text, vector.is_none());
+        }
+        if let Some((precision, numbers)) = vector {
+            out.push(precision.bytes() as u8);
+            out.extend_from_slice(numbers);
+        }
+        let part = |there: bool, part: u8| if there { part } else { 0 };
+        part(packed.is_some(), PACKED_ID) | part(vector.is_some(), VECTOR)
+    }
+
+    /// The body of a put with these `parts`, or that of a delete, with none.
+    pub(in crate::store) fn read(parts: u8, bytes: &'a [u8], width: Width) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let has = |part: u8| parts & part != 0;
+        let (id, code) = read_id_and_code(parts, &mut reader, width)?;
+        let payload = if has(PAYLOAD) { Some(read_field(parts, TEXT, &mut reader)?) } else { None };
+        let text = if has(TEXT) { Some(read_field(parts, 0, &mut reader)?) } else { None };
+        let vector = read_vector(parts, &mut reader)?;
+        reader.0.is_empty().then_some(Self { id, code, payload, text, vector })
+    }
+}
+
+/// The first parts, which may be intact where others are not.
+fn read_id_and_code<'a>(
+    parts: u8,
+    reader: &mut Reader<'a>,
+    width: Width,
+) -> Option<(Id<'a>, Option<&'a [u8]>)> {
+    let code = |reader: &mut Reader<'a>| match parts & CODE != 0 {
+        true => reader.take(width.bytes()).map(Some),
+        false => Some(None),
+    };
+    let text = |bytes| std::str::from_utf8(bytes).ok().map(Id::Text);
+    if parts & SHORT == 0 {
+        return Some((text(reader.bytes()?)?, code(reader)?));
+    }
+    let code = code(reader)?;
+    let id = read_field(parts, PAYLOAD | TEXT, reader)?;
+    Some((if parts & PACKED_ID != 0 { unpack(id)? } else { text(id)? }, code))
+}
+
+/// A field of a put, which ends with its parts where it is short and none of the `later` ones is there.
+fn read_field<'a>(parts: u8, later: u8, reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    match parts & SHORT == 0 || parts & (later | VECTOR) != 0 {
+        true => reader.bytes(),
+        false => Some(reader.rest()),
+    }
+}
+
+/// The precision of a vector and the bytes of its numbers, if there is one.
+fn read_vector<'a>(parts: u8, reader: &mut Reader<'a>) -> Option<Option<(Precision, &'a [u8])>> {
+    let has = |part: u8| parts & part != 0;
+    if has(SHORT) {
+        if !has(VECTOR) {
+            return Some(None);
+        }
+        let (precision, numbers) = (Precision::of_bytes(reader.u8()?)?, reader.rest());
+        return numbers
+            .len()
+            .is_multiple_of(precision.bytes())
+            .then_some(Some((precision, numbers)));
+    }
+    let precision = match (has(VECTOR_F32), has(VECTOR_F16)) {
+        (false, false) => return Some(None),
+        (true, false) => Precision::F32,
+        (false, true) => Precision::F16,
+        (true, true) => return None,
+    };
+    let len = usize::try_from(reader.varint()?).ok()?;
+    Some(Some((precision, reader.take(len.checked_mul(precision.bytes())?)?)))
+}
+
+/// Appends what a put holds, and tells which parts there are.
 pub(in crate::store) fn write_put(
     record: &Record,
     vectors: Precision,
+    layout: Layout,
     out: &mut Vec<u8>,
 ) -> Parsed<u8> {
-    let mut parts = 0;
-    write_bytes(record.id.as_str().as_bytes(), out);
-    if let Some(code) = &record.code {
-        parts |= CODE;
-        let end = out.len() + code.width().bytes();
-        code.words().iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
-        out.truncate(end);
-    }
-    if !record.payload.is_empty() {
-        parts |= PAYLOAD;
-        let json = serde_json::to_vec(&record.payload).map_err(|error| error.to_string())?;
-        write_bytes(&json, out);
-    }
-    if let Some(text) = &record.text {
-        parts |= TEXT;
-        write_bytes(text.as_bytes(), out);
-    }
-    if let Some(vector) = &record.vector {
-        write_varint(vector.len() as u64, out);
-        match vectors {
-            Precision::F32 => {
-                parts |= VECTOR_F32;
-                vector.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
-            }
-            Precision::F16 => {
-                parts |= VECTOR_F16;
-                let halves = vector.iter().map(|x| f16::from_f32(*x).to_le_bytes());
-                halves.for_each(|half| out.extend_from_slice(&half));
-            }
-        }
-    }
-    Ok(parts)
+    let code = record.code.as_ref().map(Code::to_bytes);
+    let payload = match record.payload.is_empty() {
+        true => None,
+        false => Some(serde_json::to_vec(&record.payload).map_err(|error| error.to_string())?),
+    };
+    let vector: Option<Vec<u8>> = record.vector.as_ref().map(|vector| match vectors {
+        Precision::F32 => vector.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Precision::F16 => vector.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+    });
+    let body = Body {
+        id: Id::Text(record.id.as_str()),
+        code: code.as_deref(),
+        payload: payload.as_deref(),
+        text: record.text.as_ref().map(|text| text.as_bytes()),
+        vector: vector.as_deref().map(|numbers| (vectors, numbers)),
+    };
+    Ok(body.write(layout, out))
 }
 
-/// Appends what a delete holds from its id on.
+/// Appends what a delete holds.
 pub(in crate::store) fn write_delete_body(id: &str, out: &mut Vec<u8>) {
     write_bytes(id.as_bytes(), out);
 }
@@ -86,20 +219,22 @@ pub(in crate::store) fn write_record(
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let (kind, parts, gap, killed) = match (kind, killed) {
-        (Kind::Delete, killed) => (DELETE, parts, None, killed),
-        (Kind::Put, replaced) => {
-            let gap = Some(number - next).filter(|gap| *gap > 0);
-            let kind = if gap.is_some() { PUT_AFTER_GAP } else { PUT };
-            let replaces = if replaced.is_some() { REPLACES } else { 0 };
-            (kind, parts | replaces, gap, replaced.map(|replaced| number - replaced))
-        }
+    let gap = Some(number - next).filter(|gap| *gap > 0 && kind == Kind::Put);
+    let replaces = if kind == Kind::Put && killed.is_some() { REPLACES } else { 0 };
+    let short = [parts | replaces | if gap.is_some() { GAP } else { 0 }];
+    let long = match (kind, gap) {
+        (Kind::Delete, _) => [DELETE, parts],
+        (Kind::Put, None) => [PUT, parts | replaces],
+        (Kind::Put, Some(_)) => [PUT_AFTER_GAP, parts | replaces],
     };
+    let head: &[u8] = if parts & SHORT != 0 { &short } else { &long };
+    let killed = killed.map(|killed| if kind == Kind::Put { number - killed } else { killed });
     let numbers = gap.into_iter().chain(killed);
-    let length = 4 + 2 + numbers.clone().map(varint_len).sum::<usize>() + body.len();
+    let length = 4 + head.len() + numbers.clone().map(varint_len).sum::<usize>() + body.len();
     write_varint(length as u64, out);
     let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, kind, parts]);
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(head);
     numbers.for_each(|number| write_varint(number, out));
     out.extend_from_slice(body);
     let crc = record_crc(number, &out[start + 4..]);
@@ -110,6 +245,46 @@ pub(super) fn record_crc(number: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), bytes)
 }
 
+/// What a record begins with.
+struct Head {
+    kind: Kind,
+    parts: u8,
+    /// How many numbers are left out before it.
+    gap: u64,
+    /// What it says of the number that it replaces (how far back that is) or deletes.
+    killed: Option<u64>,
+}
+
+impl Head {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let first = reader.u8()?;
+        let (kind, parts, has_gap) = match first {
+            SHORT.. => (Kind::Put, first, first & GAP != 0),
+            PUT | PUT_AFTER_GAP => (Kind::Put, reader.u8()?, first == PUT_AFTER_GAP),
+            DELETE => (Kind::Delete, reader.u8()?, false),
+            _ => return None,
+        };
+        // A long put has no such parts, a delete none at all.
+        if first < SHORT
+            && (parts > VECTOR_F16 | (VECTOR_F16 - 1) || (first == DELETE && parts > 0))
+        {
+            return None;
+        }
+        let gap = if has_gap { reader.varint()? } else { 0 };
+        let kills = kind == Kind::Delete || parts & REPLACES != 0;
+        let killed = if kills { Some(reader.varint()?) } else { None };
+        Some(Self { kind, parts, gap, killed })
+    }
+
+    /// The number that the record replaces or deletes if its own is `number`; `None` where there is
+    /// no such number.
+    fn killed(&self, number: u64) -> Option<Option<u64>> {
+        let Some(said) = self.killed else { return Some(None) };
+        let killed = if self.kind == Kind::Put { number.checked_sub(said)? } else { said };
+        (killed < number).then_some(Some(killed))
+    }
+}
+
 /// A record that was checked but not copied.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct RecordView<'a> {
@@ -118,15 +293,7 @@ pub(in crate::store) struct RecordView<'a> {
     pub(in crate::store) number: u64,
     /// The number that it replaces or deletes.
     pub(in crate::store) killed: Option<u64>,
-    /// Which parts there are, as [`write_put`] told.
-    pub(in crate::store) parts: u8,
-    /// What it holds from its id on.
-    pub(in crate::store) body: &'a [u8],
-    pub(in crate::store) id: &'a str,
-    pub(in crate::store) code: Option<&'a [u8]>,
-    pub(in crate::store) payload: Option<&'a [u8]>,
-    pub(in crate::store) text: Option<&'a [u8]>,
-    pub(in crate::store) vector: Option<(Precision, &'a [u8])>,
+    pub(in crate::store) body: Body<'a>,
 }
 
 /// The bytes that a record takes, known from its first ten or fewer.
@@ -142,7 +309,7 @@ pub(in crate::store) fn read_record<'a>(
     number: u64,
     width: Width,
 ) -> Parsed<RecordView<'a>> {
-    read_checked(Stored::read(reader)?, number, width)
+    Stored::read(reader)?.check(number, width)
 }
 
 /// The record that begins here, where `next` is the number that follows that of the put before.
@@ -153,23 +320,47 @@ pub(in crate::store) fn read_next_record<'a>(
 ) -> Parsed<RecordView<'a>> {
     let stored = Stored::read(reader)?;
     // Not checked yet; the checksum covers the number that comes of it.
-    let number = stored.gap().and_then(|gap| next.checked_add(gap));
+    let gap = Head::read(&mut Reader(stored.bytes)).map(|head| head.gap);
+    let number = gap.and_then(|gap| next.checked_add(gap));
     let number = number.filter(|number| *number <= MAX_NUMBER).ok_or("a record has no number")?;
-    read_checked(stored, number, width)
+    stored.check(number, width)
 }
 
 /// The numbers `within` that may follow that of the put before the record that begins here, going by
-/// its checksum; nearly always one or none.
+/// its checksum; nearly always one or none. None where its parts do not fit.
 pub(in crate::store) fn find_next(
     bytes: &[u8],
+    width: Width,
     within: RangeInclusive<u64>,
 ) -> impl Iterator<Item = u64> {
-    let stored = Stored::read(&mut Reader(bytes)).ok();
-    let stored = stored.and_then(|stored| Some((stored.gap()?, stored)));
-    stored.into_iter().flat_map(move |(gap, stored)| {
+    let read = || {
+        let stored = Stored::read(&mut Reader(bytes)).ok()?;
+        let (head, _) = stored.parts(width)?;
+        Some((stored, head.gap))
+    };
+    read().into_iter().flat_map(move |(stored, gap)| {
         let [first, last] = [within.start(), within.end()].map(|next| next.saturating_add(gap));
         numbers(stored.crc, stored.bytes, first..=last.min(MAX_NUMBER)).map(move |n| n - gap)
     })
+}
+
+/// What a record says of itself that may be damaged: its id, and the number that it replaces or
+/// deletes, which is believed where `bytes` are as many as it says. `next` is as above, if it is a put.
+pub(in crate::store) fn read_damaged(
+    bytes: &[u8],
+    next: Option<u64>,
+    width: Width,
+) -> Option<(Id<'_>, Option<u64>)> {
+    let mut reader = Reader(bytes);
+    let fills = reader.varint()? == reader.0.len() as u64;
+    reader.take(4)?;
+    let head = Head::read(&mut reader)?;
+    let (id, _) = read_id_and_code(head.parts, &mut reader, width)?;
+    let killed = match head.kind {
+        Kind::Put => next.and_then(|next| next.checked_add(head.gap)?.checked_sub(head.killed?)),
+        Kind::Delete => head.killed,
+    };
+    Some((id, killed.filter(|_| fills)))
 }
 
 /// The bytes of a record, not checked yet.
@@ -185,76 +376,35 @@ impl<'a> Stored<'a> {
         Ok(Self { crc, bytes: bytes.0 })
     }
 
-    /// How many numbers are left out before it.
-    fn gap(&self) -> Option<u64> {
+    fn parts(&self, width: Width) -> Option<(Head, Body<'a>)> {
         let mut reader = Reader(self.bytes);
-        match (reader.u8(), reader.u8()) {
-            (Some(PUT_AFTER_GAP), _) => reader.varint(),
-            _ => Some(0),
-        }
+        let head = Head::read(&mut reader)?;
+        let body = Body::read(head.parts, reader.0, width)?;
+        Some((head, body))
     }
-}
 
-fn read_checked(stored: Stored, number: u64, width: Width) -> Parsed<RecordView> {
-    check_crc(record_crc(number, stored.bytes), stored.crc)?;
-    read_parts(Reader(stored.bytes), number, width)
-        .ok_or_else(|| "the parts of a record do not fit".to_owned())
-}
-
-fn read_parts(mut reader: Reader, number: u64, width: Width) -> Option<RecordView> {
-    let stored_kind = reader.u8()?;
-    let kind = match stored_kind {
-        PUT | PUT_AFTER_GAP => Kind::Put,
-        DELETE => Kind::Delete,
-        _ => return None,
-    };
-    let parts = reader.u8()?;
-    if stored_kind == PUT_AFTER_GAP {
-        reader.varint()?;
+    fn check(self, number: u64, width: Width) -> Parsed<RecordView<'a>> {
+        check_crc(record_crc(number, self.bytes), self.crc)?;
+        let view = |(head, body): (Head, _)| {
+            Some(RecordView { kind: head.kind, number, killed: head.killed(number)?, body })
+        };
+        let view = self.parts(width).and_then(view);
+        view.ok_or_else(|| "the parts of a record do not fit".to_owned())
     }
-    let has = |part: u8| parts & part != 0;
-    let killed = match kind {
-        Kind::Put if has(REPLACES) => Some(number.checked_sub(reader.varint()?)?),
-        Kind::Put => None,
-        Kind::Delete => Some(reader.varint()?),
-    };
-    let body = reader.0;
-    if parts >= VECTOR_F16 << 1 || killed.is_some_and(|killed| killed >= number) {
-        return None;
-    }
-    let id = std::str::from_utf8(reader.bytes()?).ok()?;
-    let code = if has(CODE) { Some(reader.take(width.bytes())?) } else { None };
-    let payload = if has(PAYLOAD) { Some(reader.bytes()?) } else { None };
-    let text = if has(TEXT) { Some(reader.bytes()?) } else { None };
-    let precision = match (has(VECTOR_F32), has(VECTOR_F16)) {
-        (false, false) => None,
-        (true, false) => Some(Precision::F32),
-        (false, true) => Some(Precision::F16),
-        (true, true) => return None,
-    };
-    let vector = match precision {
-        None => None,
-        Some(precision) => {
-            let len = usize::try_from(reader.varint()?).ok()?;
-            Some((precision, reader.take(len.checked_mul(precision.bytes())?)?))
-        }
-    };
-    let parts = parts & !REPLACES;
-    let view = RecordView { kind, number, killed, parts, body, id, code, payload, text, vector };
-    reader.0.is_empty().then_some(view)
 }
 
 impl RecordView<'_> {
     /// The record itself.
     pub(in crate::store) fn to_record(self, width: Width) -> Parsed<Record> {
-        let id = RecordId::new(self.id).map_err(|error| error.to_string())?;
-        let code = self.code.map(|bytes| Code::from_bytes(width, bytes)).transpose();
-        let payload = match self.payload {
+        let Body { id, code, payload, text, vector } = self.body;
+        let id = RecordId::new(&*id).map_err(|error| error.to_string())?;
+        let code = code.map(|bytes| Code::from_bytes(width, bytes)).transpose();
+        let payload = match payload {
             None => Payload::default(),
             Some(json) => serde_json::from_slice(json).map_err(|error| error.to_string())?,
         };
-        let text = self.text.map(|text| String::from_utf8(text.to_vec())).transpose();
-        let vector = self.vector.map(|(precision, bytes)| match precision {
+        let text = text.map(|text| String::from_utf8(text.to_vec())).transpose();
+        let vector = vector.map(|(precision, bytes)| match precision {
             Precision::F32 => bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
             Precision::F16 => {
                 bytes.as_chunks().0.iter().map(|x| f16::from_le_bytes(*x).to_f32()).collect()

@@ -46,14 +46,14 @@ fn small_groups_take_the_place_of_zeros() -> Result<()> {
     put_singly(&store, 0..1)?;
     let (first, zeros) = lengths(&place, &store)?;
     assert_eq!(zeros, 1000);
-    put_singly(&store, 1..10)?;
+    put_singly(&store, 1..11)?;
     let (end, zeros) = lengths(&place, &store)?;
     assert!(end > first + 500 && end + zeros == first + 1000, "{end} and {zeros}");
-    put_singly(&store, 10..20)?;
+    put_singly(&store, 11..22)?;
     let (end, zeros) = lengths(&place, &store)?;
     assert!(end > first + 1000 && zeros > 0, "laid again: {end} and {zeros}");
     // A large group gets as far as it has to.
-    put_together(&store, 20..100)?;
+    put_together(&store, 22..100)?;
     assert_eq!(lengths(&place, &store)?.1, 0);
     put_singly(&store, 100..101)?;
     assert_eq!(lengths(&place, &store)?.1, 1000);
@@ -109,16 +109,16 @@ fn where_the_disk_is_full_nothing_is_left_of_them() -> Result<()> {
     fail(Which::NeedingRoom);
     // The zeros have their room already.
     put_singly(&store, 2..10)?;
-    let refused = put_singly(&store, 10..20);
+    let refused = put_singly(&store, 10..30);
     assert!(refused.is_err_and(|error| error.is_full()));
     let (_, zeros) = lengths(&place, &store)?;
     assert_eq!(zeros, 0);
     recorder.set_fault(None);
     let written = store.len();
-    put_singly(&store, written..30)?;
+    put_singly(&store, written..40)?;
     assert!(lengths(&place, &store)?.1 > 0);
     crash(store);
-    assert_eq!(place.open()?.1.numbers, (0..30).collect::<Vec<u64>>());
+    assert_eq!(place.open()?.1.numbers, (0..40).collect::<Vec<u64>>());
     Ok(())
 }
 

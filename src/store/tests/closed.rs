@@ -150,7 +150,8 @@ fn another_collection_that_changes_the_table_costs_the_note_for_a_while() -> Res
     let store = place.open_lean()?;
     assert!(store.shared.opened_as.is_some() && note.exists());
     let (table, other) = (place.table()?, place.dir.path().join("collections/other"));
-    let another = Store::create_on(&place.files, &other, 2, b"", store.width(), &table, SMALL)?;
+    let another =
+        Store::create_on(&place.files, &other, FORMAT_VERSION, b"", store.width(), &table, SMALL)?;
     assert!(!note.exists(), "there are two new trees");
     put_singly(&another, 0..3)?;
     another.settle()?;

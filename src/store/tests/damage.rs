@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::super::check::check_with;
+use super::super::hash::{HASH_BYTES, hash_key};
 use super::*;
 
 /// A collection of two segments, none of it noted as durable beyond the open of the second.
@@ -321,10 +323,33 @@ fn a_table_of_another_history_is_filled_again() -> Result<()> {
     let (store, _) = place.open()?;
     // The same numbers and more, under other ids, as if the segments were an older copy.
     let trees = &store.shared.trees;
-    let mut run = super::super::block::Run::new(8);
-    run.push(&77u64.to_be_bytes(), 29);
+    let mut run = super::super::block::Run::new(HASH_BYTES);
+    run.push(&hash_key(77), 29);
     trees.ids.merge(&run, 30, false, |_| ()).map_err(|_| Error::Interrupted)?;
     crash(store);
+    place.limits.checkpoint_records = 1000;
+    let (store, _) = place.open()?;
+    assert_eq!(store.stats().recent, 30);
+    model.check(&store, (0..30).map(id))
+}
+
+#[test]
+fn a_table_of_an_older_version_is_filled_again_and_no_finding() -> Result<()> {
+    let (mut place, model) = checkpointed(30)?;
+    let (store, _) = place.open()?;
+    let collection = super::super::lock_mutex(&store.shared.manifest).collection;
+    crash(store);
+    let tree = place.table()?.tree(collection, "ids").map_err(|_| Error::Interrupted)?.now();
+    let mut mark = tree.get(b"M").map_err(|_| Error::Interrupted)?.unwrap_or_default().to_vec();
+    assert_eq!((mark[12], usize::from(mark[13])), (2, HASH_BYTES));
+    mark[12..14].copy_from_slice(&[1, 8]);
+    let crc = crc32c::crc32c(&mark[4..]);
+    mark[..4].copy_from_slice(&crc.to_le_bytes());
+    tree.insert(b"M", mark).map_err(|_| Error::Interrupted)?;
+    let table = place.table()?;
+    let checked = check_with(&place.files, &place.collection(), Some(&table), place.limits)?;
+    assert_eq!(checked.findings, []);
+    assert!(checked.notes[0].to_string().contains("an older version wrote it"));
     place.limits.checkpoint_records = 1000;
     let (store, _) = place.open()?;
     assert_eq!(store.stats().recent, 30);

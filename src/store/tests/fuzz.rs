@@ -12,12 +12,13 @@
 
 use std::hint::black_box;
 
+use super::super::OLDEST_READABLE;
 use super::super::block::{Block, Run};
 use super::super::closed;
 use super::super::files::memory::Memory;
 use super::super::format::{
-    GROUP_HEADER_BYTES, GROUP_MAGIC, Kind, SEGMENT_HEADER_BYTES, check_format_bytes,
-    read_next_record, write_crc, write_record,
+    GROUP_HEADER_BYTES, GROUP_MAGIC, Kind, Layout, SEGMENT_HEADER_BYTES, check_format_bytes,
+    read_next_record, write_crc, write_delete_body, write_record,
 };
 use super::super::manifest::{Known, write_manifest};
 use super::super::replay;
@@ -104,16 +105,16 @@ fn records(width: Width) -> Vec<Operation> {
         with("f16", None, Some(vec![0.5, -2.0, 3.0]), Precision::F16),
         put(record("plain", None)),
         Operation::Delete(id("text")),
-        put(record("last", None)),
+        put(record(name(1), None)),
     ]
 }
 
 /// A closed collection of 16-bit codes on files in memory, with several segments, one of which was
 /// compacted and has gaps.
-fn closed() -> Result<(Place, Memory)> {
+fn closed(version: u32) -> Result<(Place, Memory)> {
     let memory = Memory::default();
     let limits = Limits { segment_bytes: 400, ..SMALL };
-    let mut place = Place::on(Files::on(memory.clone()), limits)?;
+    let mut place = Place { version, ..Place::on(Files::on(memory.clone()), limits)? };
     drop(place.create(16)?);
     let store = place.open_lean()?;
     for operation in records(store.width()) {
@@ -130,7 +131,6 @@ fn closed() -> Result<(Place, Memory)> {
 #[test]
 fn segment_records() -> Result<()> {
     let width = Width::new(16)?;
-    let (place, _) = closed()?;
     let read = |bytes: &[u8]| {
         let (mut reader, mut next) = (Reader(bytes), 5);
         while let Ok(record) = read_next_record(&mut reader, next, width) {
@@ -138,15 +138,28 @@ fn segment_records() -> Result<()> {
             drop(record.to_record(width));
             let mut again = Vec::new();
             let (kind, number, killed) = (record.kind, record.number, record.killed);
-            write_record(kind, record.parts, next, number, killed, record.body, &mut again);
-            let reread = read_next_record(&mut Reader(&again), next, width);
-            assert_eq!(reread.map(|reread| format!("{reread:?}")), Ok(format!("{record:?}")));
+            for layout in [Layout::Long, Layout::Short] {
+                let mut body = Vec::new();
+                let parts = match kind {
+                    Kind::Put => record.body.write(layout, &mut body),
+                    Kind::Delete => {
+                        write_delete_body(&record.body.id, &mut body);
+                        0
+                    }
+                };
+                again.clear();
+                write_record(kind, parts, next, number, killed, &body, &mut again);
+                let reread = read_next_record(&mut Reader(&again), next, width);
+                assert_eq!(reread.map(|reread| format!("{reread:?}")), Ok(format!("{record:?}")));
+            }
             next = number + u64::from(put);
         }
     };
     // The records of each segment in a row, without what stands between them.
-    let examples: Vec<Vec<u8>> = segments(&place)?
+    let (long, short) = (segments(&closed(2)?.0)?, segments(&closed(FORMAT_VERSION)?.0)?);
+    let examples: Vec<Vec<u8>> = [long, short]
         .iter()
+        .flatten()
         .map(|segment| {
             let mut records = Vec::new();
             let hints = Hints { width: Some(width), ..Hints::NONE };
@@ -172,7 +185,7 @@ fn segments(place: &Place) -> Result<Vec<Vec<u8>>> {
 /// A segment as a whole, for who believes it (`replay`) and for who does not (`walk`).
 #[test]
 fn whole_segments() -> Result<()> {
-    let (place, _) = closed()?;
+    let (place, _) = closed(FORMAT_VERSION)?;
     let (mut examples, width) = (segments(&place)?, Width::new(16)?);
     // One whose first group has numbers at which sums end.
     let mut late = examples[0].clone();
@@ -275,7 +288,7 @@ fn table_blocks() {
 /// `CLOSED`, and the segments that come of it.
 #[test]
 fn closed_notes() -> Result<()> {
-    let (mut place, _) = closed()?;
+    let (mut place, _) = closed(FORMAT_VERSION)?;
     let (dir, table) = (place.collection(), place.table()?);
     let (manifest, path) = (Manifest::read(&place.files, &dir)?, dir.join("CLOSED"));
     let trees = Trees::open(&table, manifest.collection, manifest.width)
@@ -344,7 +357,7 @@ fn format_files() -> Result<()> {
     let good = Files::disk().read(&place.dir.path().join("FORMAT"), 16)?;
     fuzz_sealed(&[&good], seal_end, |bytes| {
         if let Ok(version) = check_format_bytes(Path::new("FORMAT"), bytes) {
-            assert!((1..=2).contains(&version));
+            assert!((OLDEST_READABLE..=FORMAT_VERSION).contains(&version));
         }
     });
     Ok(())

@@ -24,7 +24,9 @@ use tempfile::TempDir;
 use super::files::Files;
 use super::manifest::Manifest;
 use super::segment::Segment;
-use super::{Limits, Live, Nearby, Operation, Outcome, Precision, Store, Table, Way};
+use super::{
+    FORMAT_VERSION, Limits, Live, Nearby, Operation, Outcome, Precision, Store, Table, Way,
+};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 use crate::record::{Payload, Record, RecordId};
@@ -55,6 +57,8 @@ struct Place {
     table: Option<Table>,
     limits: Limits,
     files: Files,
+    /// The format that `create` uses.
+    version: u32,
 }
 
 impl Place {
@@ -65,7 +69,7 @@ impl Place {
     /// The collection is on `files`; the table is always in a real directory.
     fn on(files: Files, limits: Limits) -> Result<Self> {
         let dir = directory().map_err(Error::io("create", "a directory for a test"))?;
-        Ok(Self { dir, table: None, limits, files })
+        Ok(Self { dir, table: None, limits, files, version: FORMAT_VERSION })
     }
 
     fn table(&mut self) -> Result<Table> {
@@ -82,7 +86,8 @@ impl Place {
     fn create(&mut self, width: usize) -> Result<Store> {
         let (dir, table) = (self.collection(), self.table()?);
         let width = Width::new(width)?;
-        Store::create_on(&self.files, &dir, 2, b"settings", width, &table, self.limits)
+        let (files, version, limits) = (&self.files, self.version, self.limits);
+        Store::create_on(files, &dir, version, b"settings", width, &table, limits)
     }
 
     fn open(&mut self) -> Result<(Store, Live)> {
@@ -112,6 +117,15 @@ fn crash(store: Store) {
 
 fn id(name: impl ToString) -> RecordId {
     RecordId::new(name.to_string()).unwrap_or_else(|_| RecordId::generate())
+}
+
+/// Names that make ids of every form: numbers, UUIDs and others.
+fn name(n: u64) -> String {
+    match n % 3 {
+        0 => n.to_string(),
+        1 => format!("0199e3c4-0000-7000-8000-{n:012x}"),
+        _ => format!("name {n}"),
+    }
 }
 
 /// A record of a code and perhaps more.

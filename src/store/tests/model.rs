@@ -18,6 +18,7 @@ enum Step {
     /// A killed process, and perhaps this share of the bytes lost that no MANIFEST calls durable.
     Crash(Option<f64>),
     LoseTable,
+    Upgrade,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -30,11 +31,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Reopen),
         2 => prop::option::of(0.0..1.0).prop_map(Step::Crash),
         1 => Just(Step::LoseTable),
+        1 => Just(Step::Upgrade),
     ];
     prop::collection::vec(step, 1..40)
 }
 
-fn operation(width: Width, name: u8, seed: Option<u8>) -> Result<Operation> {
+fn operation(width: Width, n: u8, seed: Option<u8>) -> Result<Operation> {
+    let name = name(n.into());
     let Some(seed) = seed else { return Ok(Operation::Delete(id(name))) };
     let has = |part: u8| seed >> part & 1 == 1;
     // Few different codes, so that many records share one.
@@ -60,14 +63,14 @@ fn open(place: &mut Place, lean: bool, model: &Model) -> Result<Store> {
 }
 
 /// Runs the steps; after each the store and the model agree.
-fn run(width: usize, limits: Limits, lean: bool, steps: &[Step]) -> Result<()> {
-    let mut place = Place::new(limits)?;
+fn run(width: usize, limits: Limits, lean: bool, version: u32, steps: &[Step]) -> Result<()> {
+    let mut place = Place { version, ..Place::new(limits)? };
     drop(place.create(width)?);
     let mut model = Model::default();
     let mut store = open(&mut place, lean, &model)?;
     // The model after each commit, by the file and the length of it that hold the commit.
     let mut history = vec![(place.last_segment()?, 0, model.clone())];
-    let names = || (0u8..14).map(id);
+    let names = || (0..14).map(name).map(id);
     for step in steps {
         match step {
             Step::Commit(operations) => {
@@ -110,6 +113,10 @@ fn run(width: usize, limits: Limits, lean: bool, steps: &[Step]) -> Result<()> {
                 }
                 store = open(&mut place, lean, &model)?;
             }
+            Step::Upgrade => {
+                store.upgrade()?;
+                assert_eq!(store.version(), FORMAT_VERSION);
+            }
             Step::LoseTable => {
                 crash(store);
                 place.table = None;
@@ -128,8 +135,10 @@ fn check(width: usize, limits: Limits, lean: bool, cases: u32) {
         Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[width as u8; 32]);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let result = runner.run(&steps(), |steps| {
-        run(width, limits, lean, &steps).map_err(|error| TestCaseError::fail(error.to_string()))
+    // Those of version 1 are not compacted.
+    let result = runner.run(&(2..=FORMAT_VERSION, steps()), |(version, steps)| {
+        run(width, limits, lean, version, &steps)
+            .map_err(|error| TestCaseError::fail(error.to_string()))
     });
     assert!(result.is_ok(), "{result:?}");
 }

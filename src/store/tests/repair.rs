@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::block::Run;
 use super::super::check::check_with;
 use super::super::format::Kind;
+use super::super::hash::{HASH_BYTES, hash_key};
 use super::super::salvage::{Salvaged, salvage_with};
 use super::super::walk::{Hints, Piece, walk};
 use super::super::{FORMAT_VERSION, Finding, Precision};
@@ -24,24 +25,27 @@ struct Original {
     live: Vec<(u64, PathBuf, Range<usize>)>,
 }
 
-fn original() -> Result<Original> {
+/// Versions whose records are laid out in different ways.
+const LAYOUTS: [u32; 2] = [2, FORMAT_VERSION];
+
+fn original(version: u32) -> Result<Original> {
     let limits = Limits { segment_bytes: 900, checkpoint_records: 1000, ..SMALL };
-    let mut place = Place::new(limits)?;
+    let mut place = Place { version, ..Place::new(limits)? };
     let store = place.create(64)?;
     let (mut model, mut written) = (Model::default(), Vec::new());
     for step in 0..16u64 {
-        let put = |name: u64, i: u64| {
+        let put = |n: u64, i: u64| {
             let payload =
                 format!("{{\"step\":{step},\"long\":\"{}\"}}", "x".repeat(i as usize * 9));
             let vector = (i == 1).then(|| vec![step as f32, 0.5]);
-            let code = (i != 2).then(|| code(store.width(), name << 8 | step));
+            let code = (i != 2).then(|| code(store.width(), n << 8 | step));
             let record =
-                Record { vector, payload: Payload::from_json(&payload)?, ..record(name, code) };
+                Record { vector, payload: Payload::from_json(&payload)?, ..record(name(n), code) };
             Ok(Operation::Put { record, vectors: Precision::F16 })
         };
         let mut operations = vec![put(step, 0)?, put(step + 100, step % 4)?, put(step / 3, 1)?];
         if step % 4 == 3 {
-            operations.push(Operation::Delete(id(step + 98)));
+            operations.push(Operation::Delete(id(name(step + 98))));
         }
         for operation in &operations {
             model.apply(operation);
@@ -107,19 +111,21 @@ impl Original {
 
 #[test]
 fn nothing_is_found_in_what_is_intact_and_all_of_it_is_saved() -> Result<()> {
-    let mut original = original()?;
-    assert_eq!(original.check()?, []);
-    let (saved, salvaged) = original.salvage()?;
-    let expected: Vec<Record> = original.model.records.values().cloned().collect();
-    assert_eq!(saved, expected);
-    assert_eq!(salvaged.lost, []);
+    for version in LAYOUTS {
+        let mut original = original(version)?;
+        assert_eq!(original.check()?, []);
+        let (saved, salvaged) = original.salvage()?;
+        let expected: Vec<Record> = original.model.records.values().cloned().collect();
+        assert_eq!(saved, expected);
+        assert_eq!(salvaged.lost, []);
+    }
     Ok(())
 }
 
 /// Without MANIFEST the records are all there still, and only the settings are not.
 #[test]
 fn a_collection_without_its_manifest_is_saved() -> Result<()> {
-    let mut original = original()?;
+    let mut original = original(FORMAT_VERSION)?;
     original.place.files.remove_file(&original.place.collection().join("MANIFEST"))?;
     assert!(!original.check()?.is_empty());
     let (saved, salvaged) = original.salvage()?;
@@ -131,13 +137,13 @@ fn a_collection_without_its_manifest_is_saved() -> Result<()> {
 
 #[test]
 fn a_table_that_holds_something_else_is_found_by_number() -> Result<()> {
-    let mut original = original()?;
+    let mut original = original(FORMAT_VERSION)?;
     let (store, _) = original.place.open()?;
     store.checkpoint()?;
     assert_eq!(store.check(|_, _| ())?.findings, []);
     let (next, trees) = (store.next_number(), &store.shared.trees);
-    let mut stray = Run::new(8);
-    stray.push(&7u64.to_be_bytes(), next - 1);
+    let mut stray = Run::new(HASH_BYTES);
+    stray.push(&hash_key(7), next - 1);
     trees
         .ids
         .merge(&stray, next, false, |_| ())
@@ -272,15 +278,18 @@ fn what_is_intact_is_saved_and_what_is_lost_is_said() -> Result<()> {
         rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
         ..ProptestConfig::default()
     });
-    let state = std::cell::RefCell::new((original()?, 0));
-    let cases = (any::<prop::sample::Index>(), prop::collection::vec(damages(), 1..5));
-    let run = runner.run(&cases, |(file, damages)| {
-        let (original, done) = &mut *state.borrow_mut();
+    let [long, short] = LAYOUTS.map(original);
+    let state = std::cell::RefCell::new(([long?, short?], 0));
+    let damages = prop::collection::vec(damages(), 1..5);
+    let cases = (0..LAYOUTS.len(), any::<prop::sample::Index>(), damages);
+    let run = runner.run(&cases, |(layout, file, damages)| {
+        let (originals, done) = &mut *state.borrow_mut();
+        let original = &mut originals[layout];
         let mut case = || {
             // sled never gives back the space of a tree: a place serves a few hundred cases.
             *done += 1;
             if *done % 500 == 0 {
-                *original = self::original()?;
+                *original = self::original(LAYOUTS[layout])?;
             }
             check_case(original, &file, &damages)
         };

@@ -71,7 +71,15 @@ fn a_collection_that_is_removed_gives_its_part_of_the_table_back() -> Result<()>
     let store = place.create(64)?;
     put_wide(&store, 0..3000, 0)?;
     let (table, other) = (place.table()?, place.dir.path().join("collections/other"));
-    let big = Store::create_on(&place.files, &other, 2, b"", Width::new(1024)?, &table, limits())?;
+    let big = Store::create_on(
+        &place.files,
+        &other,
+        FORMAT_VERSION,
+        b"",
+        Width::new(1024)?,
+        &table,
+        limits(),
+    )?;
     put_wide(&big, 0..40_000, 0)?;
     big.checkpoint()?;
     store.checkpoint()?;
@@ -271,7 +279,15 @@ fn a_sled_that_cannot_write_is_replaced_as_soon_as_it_can_be() -> Result<()> {
         let table = place.table()?;
         let other = |name: &str| {
             let dir = place.dir.path().join(name);
-            Store::create_on(&place.files, &dir, 2, b"", store.width(), &table, place.limits)
+            Store::create_on(
+                &place.files,
+                &dir,
+                FORMAT_VERSION,
+                b"",
+                store.width(),
+                &table,
+                place.limits,
+            )
         };
         let (other, torn) = (other("other")?, other("torn")?);
         for store in [&other, &torn] {

@@ -222,8 +222,15 @@ impl Workload {
                 Store::remove_on(files, &dir, table)?;
             }
             let width = Width::new(64)?;
-            let store =
-                Store::create_on(files, &dir, 2, b"settings", width, table, self.place.limits)?;
+            let store = Store::create_on(
+                files,
+                &dir,
+                self.place.version,
+                b"settings",
+                width,
+                table,
+                self.place.limits,
+            )?;
             assert!(store.is_empty());
             crash(store);
         }
