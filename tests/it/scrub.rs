@@ -47,7 +47,8 @@ fn damage_under_an_open_database_is_found() {
         let segment = dir.path().join(format!("collections/{name}/segments/00000001.seg"));
         // Where it stands: a scrub that met a file cut short would count that too.
         let bytes = fs::read(&segment).unwrap();
-        let middle = bytes.len() / 2;
+        // Behind the groups zeros are laid for those to come.
+        let middle = stats(name).segment_bytes as usize / 2;
         let file = fs::File::options().write(true).open(&segment).unwrap();
         file.write_all_at(&[bytes[middle] ^ 1], middle as u64).unwrap();
         wait_for(|| stats(name).damaged == 1);
