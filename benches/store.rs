@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! cargo bench --bench store
+//! cargo bench --bench store -- size       # only the bytes of a record, by the form of its id
 //! cargo bench --bench store -- space      # only what all takes on disk while it is replaced
 //! cargo bench --bench store -- writers    # only many writers at once, beside an append and fdatasync
 //! ```
 //!
 //! A million records of a 64-bit code and an id of 7 to 13 bytes, in commits of 10,000, each synced
 //! (on the disk that `TMPDIR` names). The codes are clustered: 1,000 centres, each code within a few
-//! bits of one, as learnt codes are. The bytes per record are printed on the way.
+//! bits of one, as learnt codes are.
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -165,6 +166,51 @@ fn print_group_commit(store: &Store, dir: &Path, writers: u64) {
     println!("a writer waits {half} us at the median, {most} at p99, {nearly_all} at p99.9");
 }
 
+/// Prints the bytes of a record on disk, beside those that it holds: its code, its id and its text.
+fn print_bytes() {
+    let ids: [(&str, fn(u64) -> String); 3] = [
+        ("numbers", |i| i.to_string()),
+        ("record-1 and so on", |i| id(i).to_string()),
+        // In no order, as they come from many clients.
+        ("UUIDs", |i| {
+            let random: u128 = rng(i).random();
+            let hex = format!("{random:032x}");
+            [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+        }),
+    ];
+    for (ids, payload) in ids.into_iter().flat_map(|ids| [(ids, 0), (ids, 200)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, table) = create(dir.path()).unwrap();
+        let mut held = 0;
+        let mut batches = batches(RECORDS, payload);
+        for (i, operation) in (0..).zip(batches.iter_mut().flatten()) {
+            if let Operation::Put { record, .. } = operation {
+                record.id = RecordId::new(ids.1(i)).unwrap();
+                let text = if payload > 0 {
+                    serde_json::to_vec(&record.payload).unwrap().len()
+                } else {
+                    0
+                };
+                held += width().bytes() + record.id.as_str().len() + text;
+            }
+        }
+        ingest(&store, batches);
+        store.checkpoint().unwrap();
+        let (segments, table) = (store.stats().segment_bytes, table.bytes().unwrap());
+        let per_record = |bytes: u64| bytes as f64 / RECORDS as f64;
+        println!(
+            "ids are {}, {payload} bytes of payload: a record holds {:.1} bytes and takes {:.1} in segments \
+             ({:.2} times) and {:.1} in the table ({:.2} times in all)",
+            ids.0,
+            per_record(held as u64),
+            per_record(segments),
+            segments as f64 / held as f64,
+            per_record(table),
+            (segments + table) as f64 / held as f64,
+        );
+    }
+}
+
 /// Replaces all records again and again: prints what all takes on disk, beside what is live of it.
 fn print_space(dir: &Path) {
     const RECORDS: u64 = 500_000;
@@ -200,6 +246,9 @@ fn is_wanted(what: &str) -> bool {
 }
 
 fn bench(c: &mut Criterion) {
+    if is_wanted("size") {
+        print_bytes();
+    }
     if is_wanted("space") {
         print_space(tempfile::tempdir().unwrap().path());
     }
@@ -228,14 +277,6 @@ fn bench(c: &mut Criterion) {
     let (store, table) = create(dir.path()).unwrap();
     ingest(&store, batches(RECORDS, 0));
     store.checkpoint().unwrap();
-    let stats = store.stats();
-    let per_record = |bytes: u64| bytes as f64 / stats.records as f64;
-    println!(
-        "bytes per record: {:.1} in segments, {:.1} in blocks of the table, {:.1} in sled's file",
-        per_record(stats.segment_bytes),
-        per_record(stats.table_bytes),
-        per_record(table.bytes().unwrap())
-    );
 
     group.throughput(Throughput::Elements(BATCH));
     group.bench_function("replace/10,000 of 1,000,000", |bencher| {
