@@ -262,7 +262,7 @@ impl Found {
         self.killed.extend(record.killed);
         if record.kind == Kind::Put {
             self.next = number + 1;
-            self.ids.push(&hash_key(self.hasher.hash(record.body.id.as_bytes())), number);
+            self.ids.push(&hash_key(self.hasher.hash(record.body.id.text().as_bytes())), number);
             if let Some(code) = record.body.code {
                 self.codes.push(code, number);
             }

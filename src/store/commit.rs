@@ -72,7 +72,7 @@ pub(super) struct Pending<'a> {
 impl Pending<'_> {
     fn id(&self, width: Width) -> String {
         Body::read(self.parts, self.body, width)
-            .map_or_else(String::new, |body| body.id.to_string())
+            .map_or_else(String::new, |body| body.id.text().to_string())
     }
 }
 
@@ -231,7 +231,7 @@ impl Shared {
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             let mut known: Vec<(String, Option<u64>)> = Vec::new();
             while let Some((_, place)) = found.next_if(|(hash, _)| *hash == same[0].0) {
-                let id = place.read(self.width, |record| Ok(record.body.id.to_string()));
+                let id = place.read(self.width, |record| Ok(record.body.id.text().to_string()));
                 let id = match id {
                     // That 40 bits of a keyed hash agree leaves hardly a doubt that it is this id,
                     // and a record that cannot be read is no loss.

@@ -49,7 +49,7 @@ impl Contents {
             if !row.push(record.number) {
                 return Err(too_far(record));
             }
-            self.hashes.push(self.hasher.hash(record.body.id.as_bytes()));
+            self.hashes.push(self.hasher.hash(record.body.id.text().as_bytes()));
             if let Some(code) = record.body.code {
                 code_words(code, &mut self.words);
                 self.codes.push(record.number, &self.words).map_err(|error| error.to_string())?;

@@ -50,7 +50,7 @@ pub(super) fn fill(
     let [mut ids, mut codes] = [Sum::default(); 2];
     let is_live = |number| segments.is_live(number);
     each_live(&segments.files(), 0, is_live, |record| {
-        let hash = hasher.hash(record.body.id.as_bytes());
+        let hash = hasher.hash(record.body.id.text().as_bytes());
         known_ids.insert(hash);
         if record.number < ids_reach {
             ids = ids.add(&hash_key(hash), record.number);
@@ -132,7 +132,7 @@ fn merge_pieces(
             }
             reach = record.number;
         }
-        recent.insert(hasher.hash(record.body.id.as_bytes()), record.number);
+        recent.insert(hasher.hash(record.body.id.text().as_bytes()), record.number);
         if let Some(code) = record.body.code {
             code_words(code, &mut words);
             let mut one = Live::new(width);

@@ -176,7 +176,7 @@ fn show(path: &Path, bytes: &[u8], piece: Piece) -> Item {
         Piece::Record { range, record } => {
             let what = if record.kind == Kind::Put { "put" } else { "delete" };
             let number = if record.kind == Kind::Put { Some(record.number) } else { record.killed };
-            let id = Some(record.body.id.to_string());
+            let id = Some(record.body.id.text().to_string());
             Item { number, id, ..item(range, what, parts(&record)) }
         }
         Piece::Ahead { range } => item(range, "ahead", "zeros for groups to come".to_owned()),

@@ -34,7 +34,7 @@ impl Store {
             Ok(numbers.iter().filter_map(|n| state.segments.locate(*n)).collect::<Vec<_>>())
         })?;
         for place in places {
-            let read = |record: RecordView| match *record.body.id == *id.as_str() {
+            let read = |record: RecordView| match *record.body.id.text() == *id.as_str() {
                 true => record.to_record(self.width()).map(Some),
                 false => Ok(None),
             };
@@ -63,7 +63,7 @@ impl Store {
     /// [`Error::Damaged`](crate::Error::Damaged) where the record's bytes are not what was written.
     pub fn id_of(&self, number: u64) -> Result<Option<RecordId>> {
         self.read_with(number, |record| {
-            RecordId::new(&*record.body.id).map_err(|error| error.to_string())
+            RecordId::new(&*record.body.id.text()).map_err(|error| error.to_string())
         })
     }
 

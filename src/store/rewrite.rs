@@ -131,7 +131,7 @@ impl<'a> NewSegment<'a> {
         go_on: &impl Fn() -> Result<()>,
     ) -> Result<()> {
         let mut body = Vec::new();
-        write_delete_body(&record.body.id, &mut body);
+        write_delete_body(&record.body.id.text(), &mut body);
         let next = self.numbers.next();
         write_record(Kind::Delete, 0, next, next, Some(killed), &body, &mut self.group);
         self.wrote(go_on)

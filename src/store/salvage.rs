@@ -199,11 +199,11 @@ impl Wreck {
                 let number = record.number;
                 self.killed.extend(record.killed);
                 if record.kind == Kind::Delete {
-                    self.deletes.push(((*record.body.id).into(), number));
+                    self.deletes.push(((*record.body.id.text()).into(), number));
                 } else {
                     let offset = range.start as usize;
                     if self.puts.insert(number, Put { segment, offset }).is_none() {
-                        self.ids.entry((*record.body.id).into()).or_default().push(number);
+                        self.ids.entry((*record.body.id.text()).into()).or_default().push(number);
                     }
                 }
             }

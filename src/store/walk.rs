@@ -355,6 +355,7 @@ impl<'a> Walk<'a, '_> {
     fn seems(&self, range: &Range<usize>, lost: &Range<u64>) -> Option<Seems> {
         let next = Some(lost.start).filter(|_| !lost.is_empty());
         let (id, killed) = read_damaged(self.bytes.get(range.clone())?, next, self.width?)?;
+        let id = id.text();
         let plain = (1..=512).contains(&id.len()) && !id.chars().any(char::is_control);
         plain.then(|| Seems { id: id.to_string(), killed })
     }

@@ -4,7 +4,7 @@
 //! so the length tells them apart. Every other id, and every other way to write these two, is kept as
 //! text: an id comes back as it was given.
 
-use std::fmt::Write;
+use std::fmt;
 use std::ops::Deref;
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -15,29 +15,56 @@ const UUID_CHARS: usize = 36;
 /// The bytes of a UUID.
 const UUID_BYTES: usize = 16;
 
-/// An id that was read.
+/// An id as it stands in a record.
 #[derive(Clone, Copy)]
 pub(in crate::store) enum Id<'a> {
-    /// As it stands there.
     Text(&'a str),
-    /// As it stood there before it was packed.
+    Packed(&'a [u8]),
+}
+
+/// The text of an id.
+pub(in crate::store) enum IdText<'a> {
+    Kept(&'a str),
     Unpacked(ArrayString<UUID_CHARS>),
 }
 
-impl Deref for Id<'_> {
+impl<'a> Id<'a> {
+    /// The id that was packed as `bytes`, if these are what packing makes.
+    pub(super) fn packed(bytes: &'a [u8]) -> Option<Self> {
+        // One way to write each number.
+        let is_number = matches!(bytes.len(), 1..=8) && (bytes[0] > 0 || bytes.len() == 1);
+        (is_number || bytes.len() == UUID_BYTES).then_some(Self::Packed(bytes))
+    }
+
+    /// The id as it was given.
+    pub(in crate::store) fn text(&self) -> IdText<'a> {
+        let bytes = match self {
+            Self::Text(text) => return IdText::Kept(text),
+            Self::Packed(bytes) => *bytes,
+        };
+        let (mut digits, mut hyphenated) = (itoa::Buffer::new(), [0; UUID_CHARS]);
+        let text = match Uuid::from_slice(bytes) {
+            Ok(uuid) => uuid.hyphenated().encode_lower(&mut hyphenated),
+            Err(_) => digits.format(bytes.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte))),
+        };
+        IdText::Unpacked(ArrayString::from(text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.text(), f)
+    }
+}
+
+impl Deref for IdText<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
         match self {
-            Self::Text(text) => text,
+            Self::Kept(text) => text,
             Self::Unpacked(text) => text,
         }
-    }
-}
-
-impl std::fmt::Debug for Id<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        (**self).fmt(f)
     }
 }
 
@@ -51,21 +78,7 @@ pub(super) fn pack(id: &str) -> Option<ArrayVec<u8, UUID_BYTES>> {
             number.to_be_bytes().into_iter().skip(zeros.min(7)).collect()
         }
     };
-    unpack(&packed).is_some_and(|unpacked| *unpacked == *id).then_some(packed)
-}
-
-/// The id that was packed as `bytes`.
-pub(super) fn unpack(bytes: &[u8]) -> Option<Id<'static>> {
-    let mut text = ArrayString::new();
-    match bytes.len() {
-        // One way to write each number.
-        1..=8 if bytes[0] > 0 || bytes.len() == 1 => {
-            let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-            write!(text, "{number}").ok()?;
-        }
-        _ => write!(text, "{}", Uuid::from_slice(bytes).ok()?).ok()?,
-    }
-    Some(Id::Unpacked(text))
+    (*Id::Packed(&packed).text() == *id).then_some(packed)
 }
 
 #[cfg(test)]
@@ -91,14 +104,15 @@ mod tests {
             prop_assert_eq!(packed.is_some(), is_number || is_uuid);
             if let Some(packed) = packed {
                 prop_assert!(packed.len() <= id.len());
-                prop_assert_eq!(&*unpack(&packed).ok_or(TestCaseError::fail("lost"))?, id);
+                let read = Id::packed(&packed).ok_or(TestCaseError::fail("lost"))?;
+                prop_assert_eq!(&*read.text(), id);
             }
         }
 
         #[test]
         fn an_id_packs_in_one_way(bytes in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..20)) {
-            if let Some(id) = unpack(&bytes) {
-                prop_assert_eq!(pack(&id).map(|packed| packed.to_vec()), Some(bytes));
+            if let Some(id) = Id::packed(&bytes) {
+                prop_assert_eq!(pack(&id.text()).map(|packed| packed.to_vec()), Some(bytes.clone()));
             }
         }
     }

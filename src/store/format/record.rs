@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use half::f16;
 
-use super::id::{Id, pack, unpack};
+use super::id::{Id, pack};
 use super::number::numbers;
 use super::{MAX_NUMBER, Parsed, check_crc};
 use crate::code::{Code, Width};
@@ -77,7 +77,7 @@ impl<'a> Body<'a> {
     }
 
     fn write_long(&self, out: &mut Vec<u8>) -> u8 {
-        write_bytes(self.id.as_bytes(), out);
+        write_bytes(self.id.text().as_bytes(), out);
         out.extend_from_slice(self.code.unwrap_or_default());
         [self.payload, self.text].into_iter().flatten().for_each(|field| write_bytes(field, out));
         let Some((precision, numbers)) = self.vector else { return 0 };
@@ -91,8 +91,14 @@ impl<'a> Body<'a> {
 
     fn write_short(&self, out: &mut Vec<u8>) -> u8 {
         out.extend_from_slice(self.code.unwrap_or_default());
-        let packed = pack(&self.id);
-        let id = packed.as_ref().map_or(self.id.as_bytes(), |packed| packed);
+        let packed;
+        let (id, is_packed) = match self.id {
+            Id::Packed(bytes) => (bytes, true),
+            Id::Text(text) => {
+                packed = pack(text);
+                (packed.as_deref().unwrap_or(text.as_bytes()), packed.is_some())
+            }
+        };
         // The last of them ends with the record.
         let mut write_field = |field: &[u8], is_last: bool| match is_last {
             true => out.extend_from_slice(field),
@@ -111,7 +117,7 @@ impl<'a> Body<'a> {
             out.extend_from_slice(numbers);
         }
         let part = |there: bool, part: u8| if there { part } else { 0 };
-        part(packed.is_some(), PACKED_ID) | part(vector.is_some(), VECTOR)
+        part(is_packed, PACKED_ID) | part(vector.is_some(), VECTOR)
     }
 
     /// The body of a put with these `parts`, or that of a delete, with none.
@@ -142,7 +148,7 @@ fn read_id_and_code<'a>(
     }
     let code = code(reader)?;
     let id = read_field(parts, PAYLOAD | TEXT, reader)?;
-    Some((if parts & PACKED_ID != 0 { unpack(id)? } else { text(id)? }, code))
+    Some((if parts & PACKED_ID != 0 { Id::packed(id)? } else { text(id)? }, code))
 }
 
 /// A field of a put, which ends with its parts where it is short and none of the `later` ones is there.
@@ -320,8 +326,7 @@ pub(in crate::store) fn read_next_record<'a>(
 ) -> Parsed<RecordView<'a>> {
     let stored = Stored::read(reader)?;
     // Not checked yet; the checksum covers the number that comes of it.
-    let gap = Head::read(&mut Reader(stored.bytes)).map(|head| head.gap);
-    let number = gap.and_then(|gap| next.checked_add(gap));
+    let number = stored.gap().and_then(|gap| next.checked_add(gap));
     let number = number.filter(|number| *number <= MAX_NUMBER).ok_or("a record has no number")?;
     stored.check(number, width)
 }
@@ -335,8 +340,8 @@ pub(in crate::store) fn find_next(
 ) -> impl Iterator<Item = u64> {
     let read = || {
         let stored = Stored::read(&mut Reader(bytes)).ok()?;
-        let (head, _) = stored.parts(width)?;
-        Some((stored, head.gap))
+        let (gap, _fits) = (stored.gap()?, stored.body(width)?);
+        Some((stored, gap))
     };
     read().into_iter().flat_map(move |(stored, gap)| {
         let [first, last] = [within.start(), within.end()].map(|next| next.saturating_add(gap));
@@ -363,33 +368,42 @@ pub(in crate::store) fn read_damaged(
     Some((id, killed.filter(|_| fills)))
 }
 
-/// The bytes of a record, not checked yet.
+/// A record, not checked yet.
 struct Stored<'a> {
     crc: u32,
+    /// What the checksum covers beside the number.
     bytes: &'a [u8],
+    /// What it begins with, if that makes sense, and what follows.
+    head: Option<(Head, &'a [u8])>,
 }
 
 impl<'a> Stored<'a> {
     fn read(reader: &mut Reader<'a>) -> Parsed<Self> {
-        let mut bytes = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
-        let crc = bytes.u32().ok_or("a record is too short for its checksum")?;
-        Ok(Self { crc, bytes: bytes.0 })
+        let mut record = Reader(reader.bytes().ok_or("a record is longer than what is left")?);
+        let crc = record.u32().ok_or("a record is too short for its checksum")?;
+        let bytes = record.0;
+        let head = Head::read(&mut record).map(|head| (head, record.0));
+        Ok(Self { crc, bytes, head })
     }
 
-    fn parts(&self, width: Width) -> Option<(Head, Body<'a>)> {
-        let mut reader = Reader(self.bytes);
-        let head = Head::read(&mut reader)?;
-        let body = Body::read(head.parts, reader.0, width)?;
-        Some((head, body))
+    /// How many numbers are left out before it.
+    fn gap(&self) -> Option<u64> {
+        self.head.as_ref().map(|(head, _)| head.gap)
     }
 
-    fn check(self, number: u64, width: Width) -> Parsed<RecordView<'a>> {
+    fn body(&self, width: Width) -> Option<Body<'a>> {
+        let (head, bytes) = self.head.as_ref()?;
+        Body::read(head.parts, bytes, width)
+    }
+
+    fn check(&self, number: u64, width: Width) -> Parsed<RecordView<'a>> {
         check_crc(record_crc(number, self.bytes), self.crc)?;
-        let view = |(head, body): (Head, _)| {
-            Some(RecordView { kind: head.kind, number, killed: head.killed(number)?, body })
+        let read = || {
+            let (head, _) = self.head.as_ref()?;
+            let (killed, body) = (head.killed(number)?, self.body(width)?);
+            Some(RecordView { kind: head.kind, number, killed, body })
         };
-        let view = self.parts(width).and_then(view);
-        view.ok_or_else(|| "the parts of a record do not fit".to_owned())
+        read().ok_or_else(|| "the parts of a record do not fit".to_owned())
     }
 }
 
@@ -397,7 +411,7 @@ impl RecordView<'_> {
     /// The record itself.
     pub(in crate::store) fn to_record(self, width: Width) -> Parsed<Record> {
         let Body { id, code, payload, text, vector } = self.body;
-        let id = RecordId::new(&*id).map_err(|error| error.to_string())?;
+        let id = RecordId::new(&*id.text()).map_err(|error| error.to_string())?;
         let code = code.map(|bytes| Code::from_bytes(width, bytes)).transpose();
         let payload = match payload {
             None => Payload::default(),

@@ -143,7 +143,7 @@ fn segment_records() -> Result<()> {
                 let parts = match kind {
                     Kind::Put => record.body.write(layout, &mut body),
                     Kind::Delete => {
-                        write_delete_body(&record.body.id, &mut body);
+                        write_delete_body(&record.body.id.text(), &mut body);
                         0
                     }
                 };
