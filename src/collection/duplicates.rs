@@ -1,7 +1,7 @@
 //! Near duplicates: the groups that the index finds, by id.
 
 use super::Collection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::RecordId;
 
 impl Collection {
@@ -27,12 +27,9 @@ impl Collection {
         let _hold = self.inner.store.hold();
         let index = self.index_in_memory("to find near duplicates")?;
         let groups = index.sorted_snapshot().groups(radius);
-        let id = |number: &u64| {
-            self.inner.store.id_of(*number)?.ok_or_else(|| {
-                let message = format!("the index has record number {number}, the store has not");
-                Error::damaged(self.name(), None, message)
-            })
+        let ids = |group: &Vec<u64>| {
+            Ok(self.heads(group, false)?.into_iter().map(|(id, _)| id).collect())
         };
-        groups.iter().map(|group| group.iter().map(id).collect()).collect()
+        groups.iter().map(ids).collect()
     }
 }

@@ -15,6 +15,7 @@ use crate::filter::{Filter, Value};
 use crate::index::{self, Neighbour, Plan};
 use crate::record::Record;
 use crate::search::{Answer, Diversity, GroupBy, Hit, Query, Rescore, Search, SearchStats};
+use crate::store::Head;
 
 impl Collection {
     /// Finds the nearest records.
@@ -251,28 +252,42 @@ impl Collection {
     /// Candidates as hits.
     fn hits(
         &self,
-        candidates: impl Iterator<Item = (Option<Value>, Candidate)>,
+        mut candidates: impl Iterator<Item = (Option<Value>, Candidate)>,
         search: &Search,
     ) -> Result<Vec<Hit>> {
         let mut hits = Vec::new();
-        for (i, (group, candidate)) in candidates.enumerate() {
-            if i % READS_PER_LOOK == 0 {
-                check_deadline(search.deadline)?;
+        loop {
+            let some: Vec<_> = candidates.by_ref().take(READS_PER_LOOK).collect();
+            if some.is_empty() {
+                return Ok(hits);
             }
-            let Candidate { number, distance, score, record } = candidate;
-            let record = record.map_or_else(|| self.record(number), Ok)?;
-            let payload = search.payload.then_some(record.payload);
-            hits.push(Hit { id: record.id, distance, score, group, payload });
+            check_deadline(search.deadline)?;
+            let unread = some.iter().filter(|(_, candidate)| candidate.record.is_none());
+            let unread: Vec<u64> = unread.map(|(_, candidate)| candidate.number).collect();
+            let mut unread = self.heads(&unread, search.payload)?.into_iter();
+            for (group, Candidate { distance, score, record, .. }) in some {
+                let head =
+                    record.map(|record| (record.id, search.payload.then_some(record.payload)));
+                let head = head.or_else(|| unread.next());
+                hits.extend(head.map(|(id, payload)| Hit { id, distance, score, group, payload }));
+            }
         }
-        Ok(hits)
     }
 
     /// The record of a number that was found.
     pub(super) fn record(&self, number: u64) -> Result<Record> {
-        self.inner.store.read(number)?.ok_or_else(|| {
-            let message = format!("the index has record number {number}, the store has not");
-            Error::damaged(self.name(), None, message)
-        })
+        self.inner.store.read(number)?.ok_or_else(|| self.no_record(number))
+    }
+
+    /// The ids of numbers that were found, and the payloads where they are wanted.
+    pub(super) fn heads(&self, numbers: &[u64], payloads: bool) -> Result<Vec<Head>> {
+        let heads = self.inner.store.heads(numbers, payloads)?.into_iter().zip(numbers);
+        heads.map(|(head, number)| head.ok_or_else(|| self.no_record(*number))).collect()
+    }
+
+    fn no_record(&self, number: u64) -> Error {
+        let message = format!("the index has record number {number}, the store has not");
+        Error::damaged(self.name(), None, message)
     }
 }
 

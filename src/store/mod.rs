@@ -97,6 +97,7 @@ pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use hold::Hold;
 pub use inspect::{Item, inspect};
+pub use lookup::Head;
 pub use nearest::{Near, Nearby, Way};
 pub use replace::{Replacement, finish_replacement};
 pub use salvage::{Salvaged, salvage};

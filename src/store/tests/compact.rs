@@ -246,8 +246,10 @@ fn who_holds_reads_on_and_nobody_else() -> Result<()> {
     assert_eq!(store.read(5)?, x);
     drop(late);
     assert_eq!(store.read(5)?, x);
+    assert_eq!(store.heads(&[5], false)?, [x.map(|x| (x.id, None))]);
     drop(early);
     assert_eq!(store.read(5)?, None);
+    assert_eq!(store.heads(&[5], false)?, [None]);
     Ok(())
 }
 

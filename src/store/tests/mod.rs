@@ -205,6 +205,13 @@ impl Model {
         let numbers: Vec<u64> = self.records.keys().copied().collect();
         assert_eq!(store.live(0..self.next + 3), numbers);
         assert!(numbers.last().is_none_or(|last| *last < store.next_number()));
+        let mut asked: Vec<u64> = numbers.into_iter().rev().collect();
+        asked.push(self.next + 3);
+        for payloads in [false, true] {
+            let head = |r: &Record| (r.id.clone(), payloads.then(|| r.payload.clone()));
+            let expected: Vec<_> = asked.iter().map(|n| self.records.get(n).map(head)).collect();
+            assert_eq!(store.heads(&asked, payloads)?, expected);
+        }
         for name in names {
             let expected = self.number_of(&name).map(|n| (n, self.records[&n].clone()));
             assert_eq!(store.get(&name)?, expected, "{name}");
