@@ -33,7 +33,10 @@ const QUICK_WORDS: u64 = 1 << 20;
 const QUICK_HITS: u32 = 100;
 /// Hits in one message of a ball.
 const HITS_PER_MESSAGE: usize = 1000;
-/// Searches of a stream that are answered together.
+/// Messages of a ball that are made before the client reads them.
+const PARTS_AHEAD: usize = 4;
+/// Searches of a stream that are answered together, and outcomes that may wait for the client, so
+/// that a group leaves as one.
 const SEARCHES_AT_ONCE: usize = 64;
 
 #[tonic::async_trait]
