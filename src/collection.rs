@@ -134,6 +134,11 @@ impl Collection {
         &self.inner.name
     }
 
+    /// Records in it.
+    pub(crate) fn len(&self) -> u64 {
+        self.inner.store.len()
+    }
+
     /// The width of every code in it.
     ///
     /// ```

@@ -74,6 +74,12 @@ impl fmt::Display for RecordId {
     }
 }
 
+impl From<RecordId> for String {
+    fn from(id: RecordId) -> Self {
+        id.0.into()
+    }
+}
+
 impl FromStr for RecordId {
     type Err = Error;
 

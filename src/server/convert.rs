@@ -278,7 +278,7 @@ impl From<proto::Image> for Image {
 impl From<Record> for proto::Record {
     fn from(record: Record) -> Self {
         Self {
-            id: record.id.to_string(),
+            id: record.id.into(),
             code: record.code.map(|code| code.to_bytes()),
             payload_json: match record.payload.is_empty() {
                 true => String::new(),
@@ -292,7 +292,7 @@ impl From<Record> for proto::Record {
 
 impl From<Upserted> for proto::UpsertedRecord {
     fn from(upserted: Upserted) -> Self {
-        Self { id: upserted.id.to_string(), replaced: upserted.replaced }
+        Self { id: upserted.id.into(), replaced: upserted.replaced }
     }
 }
 
@@ -366,7 +366,7 @@ impl From<Answer> for proto::SearchResponse {
 impl From<Hit> for proto::Hit {
     fn from(hit: Hit) -> Self {
         Self {
-            id: hit.id.to_string(),
+            id: hit.id.into(),
             distance: hit.distance,
             score: hit.score,
             payload_json: hit.payload.map(|payload| payload.to_json()),

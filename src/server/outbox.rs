@@ -10,9 +10,6 @@ use super::call::Call;
 use super::status::{refuse, status};
 use crate::error::Error;
 
-/// Messages that may wait for the client.
-const WAITING: usize = 4;
-
 /// Where the messages of one streaming answer are put. The stream ends well when it is dropped,
 /// and with a status when it [fails](Outbox::fail).
 pub struct Outbox<T> {
@@ -25,13 +22,14 @@ pub struct Outbox<T> {
 }
 
 impl<T> Outbox<T> {
-    /// An outbox, and the stream of what is put into it. The client may take `patience` to read
-    /// a message.
+    /// An outbox, and the stream of what is put into it. So many messages may be `waiting` for the
+    /// client, which may take `patience` to read one.
     pub fn new(
         call: Call,
+        waiting: usize,
         patience: Duration,
     ) -> Result<(Self, ReceiverStream<Result<T, Status>>), Status> {
-        let (messages, stream) = mpsc::channel(WAITING + 1);
+        let (messages, stream) = mpsc::channel(waiting + 1);
         let last = messages.clone().try_reserve_owned();
         let last = last.map_err(|_| Status::internal("a new channel has no room"))?;
         Ok((Self { call, patience, messages, last }, ReceiverStream::new(stream)))
@@ -78,13 +76,14 @@ mod tests {
 
     use super::*;
 
+    const WAITING: usize = 4;
     const LONG: Duration = Duration::from_secs(600);
     const SHORT: Duration = Duration::from_millis(10);
 
     /// What a client that wakes up late reads of a stream of numbers without end.
     async fn read_late(deadline: Duration, patience: Duration) -> (Vec<u32>, String) {
         let call = Call::lone(Instant::now() + deadline);
-        let (outbox, mut stream) = Outbox::new(call, patience).unwrap();
+        let (outbox, mut stream) = Outbox::new(call, WAITING, patience).unwrap();
         let mut outbox = Some(outbox);
         for number in 0.. {
             let Some(open) = outbox.take() else { break };
@@ -111,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_whose_client_is_gone_ends() {
         let call = Call::lone(Instant::now() + LONG);
-        let (outbox, stream) = Outbox::new(call, LONG).unwrap();
+        let (outbox, stream) = Outbox::new(call, WAITING, LONG).unwrap();
         drop(stream);
         assert!(outbox.send(0).await.is_none());
     }

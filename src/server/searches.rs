@@ -46,10 +46,11 @@ impl SearchService for Api {
         request: Request<proto::SearchRequest>,
     ) -> Result<Response<proto::SearchResponse>, Status> {
         let (call, request) = open(request)?;
-        let (api, deadline) = (self.clone(), call.deadline);
+        let deadline = call.deadline;
         let answer = if self.is_quick([&request]) {
-            run_here(&call, || api.answer(request, deadline))?
+            run_here(&call, || self.answer(request, deadline))?
         } else {
+            let api = self.clone();
             self.search_work(&call, move || api.answer(request, deadline)).await?
         };
         self.answered(answer)
@@ -66,7 +67,8 @@ impl SearchService for Api {
         let ball = self.search_work(&call, move || api.ball(request, deadline)).await?;
         let ball = ball.map_err(|e| status(&e))?;
         let mut rings = Rings { ball, ahead: None, max_bytes: self.options.max_page_bytes };
-        let (mut outbox, stream) = Outbox::new(call.clone(), self.options.stream_idle_timeout)?;
+        let patience = self.options.stream_idle_timeout;
+        let (mut outbox, stream) = Outbox::new(call.clone(), PARTS_AHEAD, patience)?;
         let api = self.clone();
         tokio::spawn(async move {
             loop {
@@ -109,7 +111,8 @@ impl SearchService for Api {
         request: Request<Streaming<proto::SearchStreamRequest>>,
     ) -> Result<Response<Self::SearchStreamStream>, Status> {
         let (call, requests) = open(request)?;
-        let (outbox, stream) = Outbox::new(call.clone(), self.options.stream_idle_timeout)?;
+        let patience = self.options.stream_idle_timeout;
+        let (outbox, stream) = Outbox::new(call.clone(), SEARCHES_AT_ONCE, patience)?;
         tokio::spawn(self.clone().answer_stream(call, requests, outbox));
         Ok(Response::new(stream))
     }
@@ -202,7 +205,7 @@ impl Api {
                 return false;
             }
             let Ok(collection) = self.database.collection(&search.collection) else { return true };
-            words += collection.info().records * collection.width().words() as u64;
+            words += collection.len() * collection.width().words() as u64;
             words <= QUICK_WORDS
         })
     }
