@@ -168,24 +168,25 @@ fn print_group_commit(store: &Store, dir: &Path, writers: u64) {
 
 /// Prints the bytes of a record on disk, beside those that it holds: its code, its id and its text.
 fn print_bytes() {
-    let ids: [(&str, fn(u64) -> String); 3] = [
-        ("numbers", |i| i.to_string()),
-        ("record-1 and so on", |i| id(i).to_string()),
-        // In no order, as they come from many clients.
-        ("UUIDs", |i| {
+    let forms = ["numbers", "record-1 and so on", "UUIDs"];
+    let make = |form: &str, i: u64| match form {
+        "numbers" => i.to_string(),
+        "UUIDs" => {
+            // In no order, as they come from many clients.
             let random: u128 = rng(i).random();
             let hex = format!("{random:032x}");
             [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-        }),
-    ];
-    for (ids, payload) in ids.into_iter().flat_map(|ids| [(ids, 0), (ids, 200)]) {
+        }
+        _ => id(i).to_string(),
+    };
+    for (form, payload) in forms.into_iter().flat_map(|form| [(form, 0), (form, 200)]) {
         let dir = tempfile::tempdir().unwrap();
         let (store, table) = create(dir.path()).unwrap();
         let mut held = 0;
         let mut batches = batches(RECORDS, payload);
         for (i, operation) in (0..).zip(batches.iter_mut().flatten()) {
             if let Operation::Put { record, .. } = operation {
-                record.id = RecordId::new(ids.1(i)).unwrap();
+                record.id = RecordId::new(make(form, i)).unwrap();
                 let text = if payload > 0 {
                     serde_json::to_vec(&record.payload).unwrap().len()
                 } else {
@@ -199,9 +200,8 @@ fn print_bytes() {
         let (segments, table) = (store.stats().segment_bytes, table.bytes().unwrap());
         let per_record = |bytes: u64| bytes as f64 / RECORDS as f64;
         println!(
-            "ids are {}, {payload} bytes of payload: a record holds {:.1} bytes and takes {:.1} in segments \
+            "ids are {form}, {payload} bytes of payload: a record holds {:.1} bytes and takes {:.1} in segments \
              ({:.2} times) and {:.1} in the table ({:.2} times in all)",
-            ids.0,
             per_record(held as u64),
             per_record(segments),
             segments as f64 / held as f64,
