@@ -145,8 +145,8 @@ impl Database {
 
     /// Goes over to the newest version of the format, for good: a program that knows older ones
     /// only will refuse the directory, by name. Nothing is rewritten for it. A directory of an older
-    /// version is read and written as it is until this is called; what needs the new one, as
-    /// [`Collection::compact`] does, is refused until then.
+    /// version is read and written as it is until this is called; what version 1 cannot say, as
+    /// [`Collection::compact`] has to, is refused until then.
     ///
     /// ```
     /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));

@@ -66,7 +66,6 @@ pub(in crate::store) struct Body<'a> {
 impl<'a> Body<'a> {
     /// Appends it as a put has it, and tells which parts there are.
     pub(in crate::store) fn write(&self, layout: Layout, out: &mut Vec<u8>) -> u8 {
-        let part = |there: bool, part: u8| if there { part } else { 0 };
         let parts = part(self.code.is_some(), CODE)
             | part(self.payload.is_some(), PAYLOAD)
             | part(self.text.is_some(), TEXT);
@@ -116,7 +115,6 @@ impl<'a> Body<'a> {
             out.push(precision.bytes() as u8);
             out.extend_from_slice(numbers);
         }
-        let part = |there: bool, part: u8| if there { part } else { 0 };
         part(is_packed, PACKED_ID) | part(vector.is_some(), VECTOR)
     }
 
@@ -130,6 +128,11 @@ impl<'a> Body<'a> {
         let vector = read_vector(parts, &mut reader)?;
         reader.0.is_empty().then_some(Self { id, code, payload, text, vector })
     }
+}
+
+/// The bit of a part that is there.
+fn part(is_there: bool, bit: u8) -> u8 {
+    if is_there { bit } else { 0 }
 }
 
 /// The first parts, which may be intact where others are not.
@@ -226,8 +229,8 @@ pub(in crate::store) fn write_record(
     out: &mut Vec<u8>,
 ) {
     let gap = Some(number - next).filter(|gap| *gap > 0 && kind == Kind::Put);
-    let replaces = if kind == Kind::Put && killed.is_some() { REPLACES } else { 0 };
-    let short = [parts | replaces | if gap.is_some() { GAP } else { 0 }];
+    let replaces = part(kind == Kind::Put && killed.is_some(), REPLACES);
+    let short = [parts | replaces | part(gap.is_some(), GAP)];
     let long = match (kind, gap) {
         (Kind::Delete, _) => [DELETE, parts],
         (Kind::Put, None) => [PUT, parts | replaces],
