@@ -70,16 +70,19 @@ impl Numbers {
 
     /// The numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.bitmaps().flat_map(|(high, low)| {
-            // Many at a time take half as long as one by one.
-            let (mut low, mut some, mut next, mut end) = (low.iter(), [0; 256], 0, 0);
-            std::iter::from_fn(move || {
-                if next == end {
-                    (next, end) = (0, low.next_many(&mut some).len());
+        let mut bitmaps = self.0.bitmaps().map(|(high, low)| (u64::from(high) << 32, low.iter()));
+        let mut bitmap = bitmaps.next();
+        // Many at a time take half as long as one by one.
+        let (mut some, mut next, mut end) = ([0; 256], 0, 0);
+        std::iter::from_fn(move || {
+            while next == end {
+                (next, end) = (0, bitmap.as_mut()?.1.next_many(&mut some).len());
+                if end == 0 {
+                    bitmap = bitmaps.next();
                 }
-                next += 1;
-                (next <= end).then(|| u64::from(high) << 32 | u64::from(some[next - 1]))
-            })
+            }
+            next += 1;
+            Some(bitmap.as_ref()?.0 | u64::from(some[next - 1]))
         })
     }
 }
