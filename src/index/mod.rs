@@ -25,7 +25,8 @@
 //! - `finder` puts a million codes into their clusters without comparing each with each centre, and
 //!   `entries` puts them in order there; `gather` brings those side by side that are compared at once.
 //! - `search` therefore need not compare every code. It *probes* the clusters that may hold
-//!   something near, the query's own first; `cost` says when a *scan* is cheaper.
+//!   something near, the query's own first; `cost` says when a *scan* is cheaper, and `outlook`
+//!   remembers where it always was.
 //! - `delta` takes new records, unsorted, and `tombstones` the dead, so that a write need not sort
 //!   anything. Once they have grown and somebody reads, a background task *folds* them into a new
 //!   sealed part: what is sorted already is only copied. An index that is opened with many records
@@ -52,6 +53,7 @@ mod gather;
 mod interleavings;
 mod kernel;
 mod nearest;
+mod outlook;
 mod pairs;
 mod publication;
 mod query;

@@ -15,6 +15,7 @@ use super::clusters::Clusters;
 use super::entries::Entries;
 use super::gather::gather;
 use super::kernel::{Kernel, Span};
+use super::outlook::Outlook;
 use super::tombstones::Tombstones;
 use crate::code::Width;
 
@@ -32,6 +33,7 @@ pub(super) struct Sealed {
     rows: Vec<u32>,
     ages: Ages,
     records: usize,
+    outlook: Outlook,
 }
 
 impl Sealed {
@@ -112,7 +114,7 @@ impl Sealed {
                 }
             }
         });
-        Self { width, centres, clusters, rows, ages, records }
+        Self { width, centres, clusters, rows, ages, records, outlook: Outlook::new(width) }
     }
 
     /// The number of records, dead ones included.
@@ -138,6 +140,11 @@ impl Sealed {
     /// The centres of the clusters, and which cluster is a code's.
     pub(super) fn centres(&self) -> &Centres {
         &self.centres
+    }
+
+    /// What searches of it taught.
+    pub(super) fn outlook(&self) -> &Outlook {
+        &self.outlook
     }
 
     /// How far the farthest code of each cluster is from its centre.

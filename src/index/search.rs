@@ -202,11 +202,10 @@ impl<'a> Search<'a> {
         self.home = self.sealed.centres().guess(self.kernel, self.query);
         self.look_at_home();
         let list = short.map_or(f64::INFINITY, |only| self.cost_of_list(only));
-        if plan != Plan::Scan && self.probe(plan == Plan::Probe, list) {
+        if plan != Plan::Scan && self.try_clusters(plan == Plan::Probe, list) {
             return Some(Plan::Probe);
         }
-        self.nearest.restart();
-        self.rows.iter_mut().for_each(Rows::restart);
+        self.restart();
         let only = short?;
         self.list(only);
         Some(Plan::Scan)
@@ -325,6 +324,41 @@ impl<'a> Search<'a> {
         if !self.expired {
             self.radius = self.radius_of_all();
         }
+    }
+
+    /// Looks into clusters, as [`probe`](Self::probe) does, where the searches before leave hope.
+    fn try_clusters(&mut self, forced: bool, other: f64) -> bool {
+        let outlook = self.sealed.outlook();
+        // What gives up because of something else than a scan teaches nothing of scans.
+        let teaches = !forced && other == f64::INFINITY;
+        let is_open = |search: &Self| !teaches || outlook.is_open(search.near());
+        if !is_open(self) && !(self.move_home() && is_open(self)) {
+            return false;
+        }
+        let radius = self.near();
+        let found = self.probe(forced, other);
+        if teaches {
+            outlook.note(radius, !found);
+        }
+        found
+    }
+
+    /// Begins again in the nearest cluster, where the guess was another; says whether it was.
+    fn move_home(&mut self) -> bool {
+        let nearest = self.kernel.closest(self.sealed.centres().codes(), self.query);
+        let Some(nearest) = nearest.filter(|nearest| nearest.distance < self.home.distance) else {
+            return false;
+        };
+        self.home = nearest;
+        self.restart();
+        self.look_at_home();
+        true
+    }
+
+    /// Forgets what was found.
+    fn restart(&mut self) {
+        self.nearest.restart();
+        self.rows.iter_mut().for_each(Rows::restart);
     }
 
     /// Looks into the clusters, apart from the nearest, that can hold something near.

@@ -385,6 +385,31 @@ fn auto_probes_where_that_is_cheap_and_scans_where_it_is_not() {
     assert_eq!((near.stats.plan, near.stats.listed), (Plan::Probe, false), "{:?}", near.stats);
 }
 
+/// What searches in vain teach is for those that come no nearer.
+#[test]
+fn where_looking_at_clusters_is_in_vain_what_is_near_is_still_probed_for() {
+    let codes = random_codes(Width::new(64).unwrap(), 40_000, 40_000, 8);
+    let (pair, fresh) = (Twin::built(&codes), Twin::built(&codes));
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let scans = |code: &Code| {
+        let query = Query::nearest(code, 10);
+        let answer = pair.index.search(&query);
+        assert_eq!(answer.neighbours, pair.expected(&query));
+        answer.stats.plan == Plan::Scan
+    };
+    let strangers: Vec<Code> = (0..150).map(|_| random_code(codes.width(), &mut rng)).collect();
+    assert!(strangers.iter().filter(|code| scans(code)).count() > 140);
+    let probes = (0..20).filter(|i| {
+        let code = disturbed(&codes.get(i * 1000), 1, &mut rng);
+        let query = Query::nearest(&code, 1);
+        let answer = pair.index.search(&query);
+        assert_eq!(answer.neighbours, pair.expected(&query));
+        assert_eq!(answer.stats, fresh.index.search(&query).stats);
+        answer.stats.plan == Plan::Probe
+    });
+    assert!(probes.count() > 15);
+}
+
 #[test]
 fn a_deadline_ends_the_search_and_the_answer_says_so() {
     let codes = random_codes(Width::new(64).unwrap(), 5000, 100, 8);
