@@ -332,7 +332,8 @@ impl<'a> Search<'a> {
         // What gives up because of something else than a scan teaches nothing of scans.
         let teaches = !forced && other == f64::INFINITY;
         let is_open = |search: &Self| !teaches || outlook.is_open(search.near());
-        if !is_open(self) && !(self.move_home() && is_open(self)) {
+        let hopeful = is_open(self) || self.move_home() && is_open(self);
+        if !hopeful {
             return false;
         }
         let radius = self.near();
