@@ -87,20 +87,21 @@ impl Collection {
         Store::create(folder, version, &settings.to_bytes(), width, table).map(drop)
     }
 
-    /// Opens the collection in `folder`; `encoder` makes the encoder that its settings describe.
+    /// Opens the collection in `folder`, where its settings say or all the same `on_disk`; `encoder`
+    /// makes the encoder that its settings describe.
     pub(crate) fn open(
         name: &str,
         folder: &Path,
+        on_disk: bool,
         table: &Table,
         encoder: impl FnOnce(&EncoderInfo) -> Result<Encoder>,
     ) -> Result<Self> {
-        let (store, finder) = match place_of_index(folder)? {
-            IndexPlace::Disk => (Store::open_lean(folder, table)?, Finder::Disk),
-            IndexPlace::Memory => {
-                let (store, live) = Store::open(folder, table)?;
-                let finder = Finder::in_memory(&store, live);
-                (store, finder)
-            }
+        let (store, finder) = if on_disk || place_of_index(folder)? == IndexPlace::Disk {
+            (Store::open_lean(folder, table)?, Finder::Disk)
+        } else {
+            let (store, live) = Store::open(folder, table)?;
+            let finder = Finder::in_memory(&store, live);
+            (store, finder)
         };
         let settings = Settings::from_bytes(&store.settings(), folder)?;
         let fields = settings.fields().map_err(|error| {

@@ -217,13 +217,13 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Create(args) => create(args, console),
         Command::List(args) => list(&args, console),
         Command::Show(args) => {
-            let database = args.dir.open()?;
+            let database = args.dir.open_on_disk()?;
             console.result(&describe(&find(&database, &args.name)?.info()))?;
             Ok(Exit::Done)
         }
         Command::IndexField(args) => index_field(&args, console),
         Command::Durability(args) => {
-            let database = args.dir.open()?;
+            let database = args.dir.open_on_disk()?;
             let collection = find(&database, &args.name)?;
             collection.set_durability(args.durability)?;
             console.result(&describe(&collection.info()))?;
@@ -306,7 +306,7 @@ fn nested_name(name: &str, bits: Option<Width>) -> String {
 }
 
 fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
-    let database = args.dir.open()?;
+    let database = args.dir.open_on_disk()?;
     let mut stream = console.stream();
     let header = ["name", "records", "bits", "encoder", "index"];
     let mut table = Table::new(header);
@@ -326,7 +326,7 @@ fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
 }
 
 fn index_field(args: &IndexField, console: &Console) -> Result<Exit, Failure> {
-    let database = args.dir.open()?;
+    let database = args.dir.open_on_disk()?;
     let collection = find(&database, &args.name)?;
     match args.drop {
         false => collection.index_field(args.field.clone())?,
@@ -337,7 +337,7 @@ fn index_field(args: &IndexField, console: &Console) -> Result<Exit, Failure> {
 }
 
 fn delete(args: &Delete, console: &Console) -> Result<Exit, Failure> {
-    let database = args.dir.open()?;
+    let database = args.dir.open_on_disk()?;
     let records = find(&database, &args.name)?.info().records;
     if records > 0 && !args.force {
         return Err(Failure::usage(format!(

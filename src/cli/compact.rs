@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    let (database, collection) = args.place.open()?;
+    let (database, collection) = args.place.open_on_disk()?;
     if args.upgrade && database.format_version() < FORMAT_VERSION {
         database.upgrade()?;
         console.note(format!("the data directory has format version {FORMAT_VERSION} from now on"));

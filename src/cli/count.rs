@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    let (_database, collection) = args.place.open()?;
+    let (_database, collection) = args.place.open_on_disk()?;
     let count = match &args.filter {
         None => collection.info().records,
         Some(filter) => collection.count(filter)?,

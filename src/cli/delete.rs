@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let ids = args.ids.into_iter().map(RecordId::new).collect::<Result<Vec<_>, _>>()?;
-    let (_database, collection) = args.place.open()?;
+    let (_database, collection) = args.place.open_on_disk()?;
     if let Some(filter) = &args.filter {
         console.result(&Fields::new([
             ("collection", json!(collection.name())),

@@ -16,6 +16,7 @@ const PAGE: usize = 1024;
 #[command(after_help = format!("\
 Examples:
   nearbit export --data-dir db --collection news > news.jsonl
+  nearbit index news.jsonl --payload-field payload --data-dir db --collection copy
   nearbit export --filter 'year >= 1990' --data-dir db --collection news | head
 
 {FILTERS}"))]
@@ -28,7 +29,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    let (_database, collection) = args.place.open()?;
+    let (_database, collection) = args.place.open_on_disk()?;
     let mut stream = console.json_stream();
     let mut after = None;
     loop {

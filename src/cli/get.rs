@@ -23,7 +23,7 @@ pub struct Args {
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let ids = args.ids.into_iter().map(RecordId::new).collect::<Result<Vec<_>, _>>()?;
-    let (_database, collection) = args.place.open()?;
+    let (_database, collection) = args.place.open_on_disk()?;
     let mut exit = Exit::Done;
     let mut stream = console.stream();
     let mut table = Table::new(["id", "code", "payload", "text"]);
@@ -55,7 +55,6 @@ pub struct Line<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
-    #[serde(skip_serializing_if = "Payload::is_empty")]
     payload: &'a Payload,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,

@@ -14,7 +14,7 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::input::{Labels, Order, Reading};
 use super::output::Fields;
-use super::place::{InCollection, durability, source_kind, width};
+use super::place::{InCollection, check_apart, durability, source_kind, width};
 use super::progress;
 
 /// A group is written and synced together once it has so many records, or so many bytes.
@@ -39,6 +39,10 @@ pub struct Args {
     inputs: Vec<PathBuf>,
     #[command(flatten)]
     place: InCollection,
+    /// The field with the payload, an object, as in what nearbit export writes [default: all
+    /// fields that are neither id nor source]
+    #[arg(long, value_name = "FIELD")]
+    payload_field: Option<String>,
     /// Read and check every row, but write nothing
     #[arg(long)]
     dry_run: bool,
@@ -69,6 +73,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     if args.labels.labels.is_some() && args.inputs.len() > 1 {
         return Err(Failure::usage("--labels belongs to one input, got several"));
     }
+    let read = args.inputs.iter().chain(&args.labels.labels).map(PathBuf::as_path);
+    check_apart(&args.rejects.iter().map(PathBuf::as_path).collect::<Vec<_>>(), read)?;
     let (_database, collection) = args.place.open()?;
     let input = collection.input();
     let source = wanted(&args, &collection, input)?;
@@ -81,7 +87,10 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         group: Group::default(),
         counts: Counts::default(),
     };
-    let options = args.labels.add_to(args.reading.options(source));
+    let options = ReadOptions {
+        payload_field: args.payload_field.clone(),
+        ..args.labels.add_to(args.reading.options(source))
+    };
     let mut next_row = 0;
     for path in &args.inputs {
         let options = ReadOptions { first_row: next_row, ..options.clone() };

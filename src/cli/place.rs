@@ -21,12 +21,23 @@ pub struct DataDir {
 impl DataDir {
     /// Opens the database, which must be there.
     pub fn open(&self) -> Result<Database, Failure> {
-        if !self.data_dir.exists() {
-            let hint = "make it with: nearbit collection create NAME --data-dir DIR ...";
-            let name = self.data_dir.display().to_string();
-            return Err(Error::not_found("data directory", name, hint).into());
-        }
+        self.check_exists()?;
         Ok(Database::open(&self.data_dir)?)
+    }
+
+    /// The same for what needs no index in memory.
+    pub fn open_on_disk(&self) -> Result<Database, Failure> {
+        self.check_exists()?;
+        Ok(Database::open_on_disk(&self.data_dir)?)
+    }
+
+    fn check_exists(&self) -> Result<(), Failure> {
+        if self.data_dir.exists() {
+            return Ok(());
+        }
+        let hint = "make it with: nearbit collection create NAME --data-dir DIR ...";
+        let name = self.data_dir.display().to_string();
+        Err(Error::not_found("data directory", name, hint).into())
     }
 
     /// Opens the database, and makes it where there is none.
@@ -48,7 +59,15 @@ pub struct InCollection {
 impl InCollection {
     /// Opens the database and finds the collection.
     pub fn open(&self) -> Result<(Database, Collection), Failure> {
-        let database = self.dir.open()?;
+        self.find(self.dir.open()?)
+    }
+
+    /// The same for what needs no index in memory.
+    pub fn open_on_disk(&self) -> Result<(Database, Collection), Failure> {
+        self.find(self.dir.open_on_disk()?)
+    }
+
+    fn find(&self, database: Database) -> Result<(Database, Collection), Failure> {
         let collection = find(&database, &self.collection)?;
         Ok((database, collection))
     }
@@ -110,6 +129,31 @@ pub fn durability(text: &str) -> Result<Durability, String> {
         Error::Invalid { message, .. } => message,
         other => other.to_string(),
     })
+}
+
+/// An error where what is to be written is read too, or written twice: before it is lost.
+pub fn check_apart<'a>(
+    written: &[&Path],
+    read: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), Failure> {
+    let file = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).unwrap_or_default();
+        fs::canonicalize(path).unwrap_or_else(|_| folder.join(name))
+    };
+    let read: Vec<PathBuf> = read.into_iter().map(file).collect();
+    for (i, path) in written.iter().enumerate() {
+        let is = |other: &PathBuf| *other == file(path);
+        let what = match () {
+            () if read.iter().any(is) => "is read",
+            () if written[..i].iter().any(|other| is(&file(other))) => "is written",
+            () => continue,
+        };
+        let message = format!("it {what} by the same command; name another file to write");
+        return Err(Error::invalid(path.display().to_string(), message).into());
+    }
+    Ok(())
 }
 
 /// An error where `path` cannot become a file: before hours of work, not after.

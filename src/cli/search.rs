@@ -23,6 +23,9 @@ use super::place::{InCollection, source_kind};
 /// Queries that are answered together.
 const BATCH: usize = 256;
 
+/// Hits of one query that are found on disk.
+const FEW: usize = 1000;
+
 /// Find the records nearest to a text, a code, a record, or each row of a file
 #[derive(clap::Args)]
 #[command(
@@ -92,9 +95,9 @@ pub struct Args {
     /// Give up a query after so many seconds; the exit code is then 7
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
-    /// The order of the bits in the bytes of a file of codes
-    #[arg(long, value_enum, default_value = "msb")]
-    bit_order: Order,
+    /// The order of the bits in the bytes of a file of codes [default: msb]
+    #[arg(long, value_enum)]
+    bit_order: Option<Order>,
     #[command(flatten)]
     reading: Reading,
 }
@@ -163,7 +166,13 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     if args.oversampling.is_some() && matches!(args.rescore, Closer::None) {
         return Err(Failure::usage("--oversampling goes with --rescore asymmetric or vector"));
     }
-    let (_database, collection) = args.place.open()?;
+    if args.bit_order.is_some() && args.input.is_none() {
+        return Err(Failure::usage("--bit-order goes with --input"));
+    }
+    // One query is answered on disk before a large index would be in memory.
+    let is_one = args.input.is_none() && matches!(args.plan, Way::Auto) && args.limit <= FEW;
+    let (_database, collection) =
+        if is_one { args.place.open_on_disk()? } else { args.place.open()? };
     let mut answers = Answers {
         collection: &collection,
         console,
@@ -172,7 +181,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         next: 0,
     };
     if let Some(path) = &args.input {
-        let bit_order: BitOrder = args.bit_order.into();
+        let bit_order: BitOrder = args.bit_order.map(Into::into).unwrap_or_default();
         let source = match collection.input() {
             Some(input) if args.reading.code_field.is_none() => source_kind(input),
             _ => Some(SourceKind::Code { width: collection.width(), bit_order }),

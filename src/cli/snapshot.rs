@@ -142,7 +142,7 @@ impl Which {
 pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
         Command::Create(args) => {
-            let snapshot = args.dir.open()?.create_snapshot(&args.name)?;
+            let snapshot = args.dir.open_on_disk()?.create_snapshot(&args.name)?;
             console.result(&describe(&snapshot))?;
             let dir = snapshot.dir.display();
             console.next(format!("nearbit snapshot verify --from {dir}"));
@@ -185,7 +185,7 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
             console.result(&describe(&snapshot))?;
         }
         Command::Delete(args) => {
-            args.dir.open()?.delete_snapshot(&args.name)?;
+            args.dir.open_on_disk()?.delete_snapshot(&args.name)?;
             let name = ("name", json!(args.name));
             console.result(&Fields::new([name, ("deleted", json!(true))]))?;
         }

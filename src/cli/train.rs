@@ -1,7 +1,7 @@
 //! `nearbit train`: learns a model from a file.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -18,6 +18,7 @@ use super::exit::{Exit, Failure};
 use super::input::Reading;
 use super::network::Network;
 use super::output::Fields;
+use super::place::{check_apart, check_writable};
 use super::progress::Training;
 
 /// Learn a model from texts, vectors or images
@@ -189,10 +190,15 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         Some(Preset::Vector) => Some(SourceKind::Vector),
         Some(Preset::Image) | None => None,
     };
-    super::place::check_writable(&args.model)?;
-    if let Some(report) = &args.report {
-        super::place::check_writable(report)?;
-    }
+    let written: Vec<&Path> = [&args.model]
+        .into_iter()
+        .chain(&args.checkpoint)
+        .chain(&args.report)
+        .map(PathBuf::as_path)
+        .collect();
+    check_apart(&written, [args.input.as_path()])?;
+    check_writable(&args.model)?;
+    args.report.iter().try_for_each(|report| check_writable(report))?;
     let start = Instant::now();
     let rows = Rows::new(Origin::from(args.input.as_path()), args.reading.options(source), &args)?;
     let (kind, count) = rows.kind()?;

@@ -43,13 +43,6 @@ impl Finder {
         Self::Memory(index)
     }
 
-    pub(super) fn place(&self) -> IndexPlace {
-        match self {
-            Self::Memory(_) => IndexPlace::Memory,
-            Self::Disk => IndexPlace::Disk,
-        }
-    }
-
     pub(super) fn view(&self, store: &Store) -> View {
         match self {
             Self::Memory(index) => View::Memory(index.snapshot()),
@@ -138,14 +131,18 @@ impl Collection {
     pub(super) fn index_in_memory(&self, what: &str) -> Result<&Index> {
         match &self.inner.finder {
             Finder::Memory(index) => Ok(index),
-            Finder::Disk => Err(Error::invalid(
-                "collection",
-                format!(
-                    "{what} needs an index in memory, and that of {} is on disk; copy its records \
-                     into a collection whose index is in memory",
-                    self.name()
-                ),
-            )),
+            Finder::Disk => {
+                let hint = match self.inner.settings.index {
+                    IndexPlace::Memory => "open the database without asking for that",
+                    IndexPlace::Disk => {
+                        "copy its records into a collection whose index is in memory"
+                    }
+                };
+                let name = self.name();
+                let message =
+                    format!("{what} needs an index in memory, and {name} is open on disk; {hint}");
+                Err(Error::invalid("collection", message))
+            }
         }
     }
 

@@ -99,7 +99,7 @@ impl Collection {
             created: settings.created,
             index_fields: self.inner.fields.info(),
             durability: self.durability(),
-            index: self.inner.finder.place(),
+            index: settings.index,
         }
     }
 

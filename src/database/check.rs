@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Database, names};
+use super::{Database, folders};
 use crate::collection::Settings;
 use crate::encoder::EncoderInfo;
 use crate::error::{Error, Result};
@@ -144,7 +144,7 @@ fn check_unlocked(dir: &Path) -> Result<Report> {
     check_models(dir, &mut report)?;
     let scratch = Scratch::new()?;
     let table = copied_table(dir, &scratch, &mut report)?;
-    for name in names(&dir.join("collections"))? {
+    for name in folders(&dir.join("collections"))? {
         let folder = dir.join("collections").join(name);
         let mut checked = store::check(&folder, table.as_ref())?;
         for finding in checked.findings.iter_mut().chain(&mut checked.notes) {
@@ -292,7 +292,7 @@ pub fn repair(dir: &Path) -> Result<Repaired> {
             replacement.remove(format!("models/{name}"));
         }
     }
-    for name in names(&dir.join("collections"))? {
+    for name in folders(&dir.join("collections"))? {
         let folder = dir.join("collections").join(&name);
         let encoder = encoder_of(dir, &folder);
         if let Err(Error::NotFound { name, .. }) = &encoder {

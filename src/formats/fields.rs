@@ -21,6 +21,7 @@ struct Layout {
     id: Option<String>,
     source: String,
     kind: SourceKind,
+    payload: Option<String>,
 }
 
 impl Fields {
@@ -72,7 +73,9 @@ fn layout(options: &ReadOptions, object: &Object) -> Result<Layout> {
         }
         None => object.contains_key("id").then(|| "id".to_owned()),
     };
-    Ok(Layout { id, source, kind })
+    let payload = options.payload_field.clone();
+    payload.iter().try_for_each(|field| require(object, field, "--payload-field"))?;
+    Ok(Layout { id, source, kind, payload })
 }
 
 /// An error that lists the fields there are, where `field` is not among them.
@@ -112,7 +115,17 @@ fn split(layout: &Layout, mut object: Object) -> Result<Parts> {
         SourceKind::Code { width, bit_order } => code(&value, width, bit_order),
     };
     let source = source.map_err(|message| Error::invalid(&layout.source, message))?;
-    Ok(Parts { id, source, fields: object })
+    let fields = match &layout.payload {
+        None => object,
+        Some(field) => match take(field)? {
+            Value::Object(fields) => fields,
+            other => {
+                let message = format!("expected an object, got {}", brief(&other));
+                return Err(Error::invalid(field, message));
+            }
+        },
+    };
+    Ok(Parts { id, source, fields })
 }
 
 /// An id from a string or an integer.

@@ -187,6 +187,9 @@ pub struct ReadOptions {
     pub vector_field: Option<String>,
     /// The field with the code; `None`: `code`.
     pub code_field: Option<String>,
+    /// The field with the payload, an object, as an export has it; `None`: all fields that are neither
+    /// id nor source.
+    pub payload_field: Option<String>,
     /// The field with the label; `None`: `label`, where there is one.
     pub label_field: Option<String>,
     /// A second file that says more about each row, joined by row number: labels in IDX or

@@ -8,6 +8,8 @@
 //! Felix Putze, Peter Sanders, Johannes Singler, "Cache-, Hash- and Space-Efficient Bloom
 //! Filters", 2007.
 
+use std::borrow::Cow;
+
 use super::hash::spread;
 
 /// Bits for each hash that there is room for.
@@ -23,7 +25,8 @@ pub(super) struct Bloom {
 impl Bloom {
     /// Room for so many hashes.
     pub(super) fn with_room(hashes: usize) -> Self {
-        Self { words: vec![0; (hashes.max(1 << 10) * BITS).div_ceil(64)], held: 0 }
+        let words = (hashes.max(1 << 10) * BITS).div_ceil(64).next_multiple_of(2);
+        Self { words: vec![0; words], held: 0 }
     }
 
     /// The filter that has these words; `None` where there are none.
@@ -31,9 +34,13 @@ impl Bloom {
         (!words.is_empty()).then_some(Self { words, held })
     }
 
-    /// The words.
-    pub(super) fn words(&self) -> &[u64] {
-        &self.words
+    /// The words; where there is room for twice as many hashes, those of a filter half as large that
+    /// holds the same: a hash's word there is half of its word here, whose neighbour has the same half.
+    pub(super) fn words(&self) -> Cow<'_, [u64]> {
+        match self.words.as_chunks() {
+            (pairs, []) if self.room() >= self.held => pairs.iter().map(|[a, b]| a | b).collect(),
+            _ => Cow::Borrowed(&self.words),
+        }
     }
 
     /// Hashes that still have room.

@@ -12,7 +12,7 @@ use super::files::{File, Files};
 use super::finding::Finding;
 use super::format::{Kind, RecordView, SegmentHeader};
 use super::hash::{HASH_BYTES, IdHasher, hash_key};
-use super::manifest::{Known, Manifest};
+use super::manifest::{DELETED, Known, Manifest};
 use super::replay::{self, End};
 use super::segment::{Segment, SegmentFile};
 use super::table::{Broken, Table};
@@ -96,8 +96,10 @@ pub(super) fn check_with(
             let finding = Finding::from_error(error)?;
             let mut segments = listed.iter();
             let found = files.exists(&Manifest::path(dir))?
-                || segments.try_fold(false, |any, path| Ok(any || holds_groups(files, path)?))?;
-            // Nothing but its first, empty files: a crash left it, and the next open removes it.
+                || !files.exists(&dir.join(DELETED))?
+                    && segments
+                        .try_fold(false, |any, path| Ok(any || holds_groups(files, path)?))?;
+            // A crash left it while it was made or removed, and the next open takes it away.
             let list = if found { &mut checked.findings } else { &mut checked.notes };
             list.push(finding);
             return Ok(checked);

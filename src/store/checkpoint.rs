@@ -67,7 +67,7 @@ impl Store {
         if !merged {
             self.checkpoint()?;
         }
-        if self.shared.lean { self.shared.stamp() } else { Ok(()) }
+        if self.shared.leaves_closed() { self.shared.stamp() } else { Ok(()) }
     }
 
     /// Writes nothing from now on, because the files are about to be removed. Reads go on.
@@ -108,7 +108,7 @@ impl Drop for Store {
         if let Err(error) = self.settle() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
         }
-        if self.shared.lean
+        if self.shared.leaves_closed()
             && let Err(error) = self.shared.leave_closed()
         {
             tracing::warn!(%error, "the next open reads the segments");

@@ -1,9 +1,9 @@
-//! What a store that needs no codes in memory leaves when it is closed: `CLOSED`, with which the
-//! next open need not read the segments.
+//! What a store leaves when it is closed: `CLOSED`, with which the next open that needs no codes in
+//! memory need not read the segments.
 //!
 //! ```text
 //! magic       8   "nearclo\0"
-//! version     8   3; in older ones the filter of ids was laid out otherwise
+//! version     8   4; older ones are laid out otherwise, and the segments are read instead
 //! collection 16   its random name
 //! stamp      16   that of both trees in the table
 //! trees           of ids and of codes: entries, blocks, bytes, 8 bytes each
@@ -40,7 +40,7 @@ use super::{Shared, State, lock_mutex};
 use crate::error::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"nearclo\0";
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 const CLOSED: &str = "CLOSED";
 
 /// What `CLOSED` said, and what agrees with it.
@@ -148,6 +148,11 @@ pub(super) fn read(
 }
 
 impl Shared {
+    /// Whether `CLOSED` is left: not where few records are read into memory anyway.
+    pub(super) fn leaves_closed(&self) -> bool {
+        self.lean || self.state().segments.live() >= self.limits.closed_records
+    }
+
     /// Gives the trees a stamp, where they changed since they got one: the last that sled is told.
     pub(super) fn stamp(&self) -> Result<()> {
         let moves = self.state().moves;
@@ -219,7 +224,7 @@ impl Shared {
             [entries, blocks, bytes].into_iter().try_for_each(|count| out.u64(count))?;
         }
         out.u64(state.known_ids.held() as u64)?;
-        out.u64s(state.known_ids.words())?;
+        out.u64s(&state.known_ids.words())?;
         out.u64(manifest.segments.len() as u64)?;
         for segment in state.segments.iter() {
             let Known { segment: number, length, checksum } = segment.known;

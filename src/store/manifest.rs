@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic       8   "nearman\0"
-//! version     4   1 or 2
+//! version     4   1 to 3
 //! collection 16   its random name
 //! width       2   bits of a code
 //! settings    varint length, bytes that only the collection understands
@@ -27,6 +27,9 @@ use super::format::{Parsed, check_version, read_crc, write_crc};
 use super::wire::{Reader, write_bytes, write_varint};
 use crate::code::Width;
 use crate::error::{Error, Result};
+
+/// What MANIFEST becomes when its collection is removed.
+pub(super) const DELETED: &str = "DELETED";
 
 const MAGIC: [u8; 8] = *b"nearman\0";
 /// More than any MANIFEST has: a segment takes 20 bytes of it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::Background;
 use super::bloom::Bloom;
+use super::check::{holds_groups, segments_in};
 use super::commit::Listeners;
 use super::contents::{Contents, read_segments};
 use super::durability::Syncer;
@@ -14,7 +15,7 @@ use super::fill::{Filled, fill};
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::IdHasher;
 use super::hold::Retired;
-use super::manifest::{Known, Manifest};
+use super::manifest::{DELETED, Known, Manifest};
 use super::queue::Queue;
 use super::recent::Recent;
 use super::scrub::Damages;
@@ -134,6 +135,32 @@ impl Store {
         Files::disk().exists(&Manifest::path(dir))
     }
 
+    /// Removes what a crash left in `dir` while a collection was made or removed there, in which no
+    /// MANIFEST stands. What is no collection is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where segments hold records: there MANIFEST was lost.
+    pub fn clear_away(dir: &Path, table: &Table) -> Result<()> {
+        let files = Files::disk();
+        let is_ours = |path: &PathBuf| OURS.iter().any(|name| path.ends_with(name));
+        let stranger = files.list(dir)?.into_iter().find(|path| !is_ours(path));
+        if let Some(stranger) = stranger {
+            tracing::warn!(path = %stranger.display(), "it belongs to no collection; left alone");
+            return Ok(());
+        }
+        if !files.exists(&dir.join(DELETED))? {
+            for segment in segments_in(&files, dir)? {
+                if holds_groups(&files, &segment)? {
+                    let message = "it is missing, yet there are segments that hold records: put it \
+                                   back, or save them with: nearbit check --repair";
+                    return Err(Error::damaged(Manifest::path(dir), None, message));
+                }
+            }
+        }
+        tracing::warn!(dir = %dir.display(), "removing a collection that was half made or half deleted");
+        Self::remove_on(&files, dir, table)
+    }
+
     /// Removes the collection in `dir` and its part of the table. It must not be open.
     ///
     /// # Errors
@@ -145,9 +172,12 @@ impl Store {
     /// The same on another medium.
     pub(super) fn remove_on(files: &Files, dir: &Path, table: &Table) -> Result<()> {
         let manifest = Manifest::read(files, dir);
-        // Without its MANIFEST it is no collection any more, whatever of it is still there.
-        files.remove_file(&Manifest::path(dir))?;
-        files.sync_dir(dir)?;
+        // From here on it is to go, whatever of it is still there.
+        if files.exists(&Manifest::path(dir))? {
+            files.rename(&Manifest::path(dir), &dir.join(DELETED))?;
+            files.sync_dir(dir)?;
+        }
+        files.remove_dir(&dir.join("segments"))?;
         files.remove_dir(dir)?;
         if let Some(parent) = dir.parent() {
             files.sync_dir(parent)?;
@@ -162,6 +192,10 @@ impl Store {
         Ok(())
     }
 }
+
+/// All that the folder of a collection holds besides segments.
+const OURS: [&str; 6] =
+    ["segments", "MANIFEST.new", DELETED, "CLOSED", "CLOSED.in-use", "MANIFEST"];
 
 /// What an open found.
 struct Opened {
@@ -200,17 +234,24 @@ impl Opened {
 
         let trees = Trees::open(table, manifest.collection, manifest.width);
         let trees = trees.map_err(|broken| table.error(broken))?;
+        // Before sled may be told something. Where the table agrees too, it is left again.
+        let closed = closed::open(files, dir, &manifest, table, &trees)?;
         let checked = trees
             .reaches()
             .and_then(|reaches| trees.check(reaches, contents.sums(&segments, reaches), &segments));
         let reach = trees.or_emptied(checked, table, dir)?;
 
         let recent = contents.recent(&segments, reach);
-        let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
-        contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
+        let agrees = closed.is_some() && reach == segments.next();
+        let opened_as = agrees.then(|| manifest.segments.clone());
+        let known_ids = closed.map(|closed| closed.known_ids).unwrap_or_else(|| {
+            let mut known_ids = Bloom::with_room(2 * segments.live() as usize);
+            contents.ids(&segments, 0).for_each(|(_, hash)| known_ids.insert(hash));
+            known_ids
+        });
         let manifest = with_length(files, dir, manifest, &segments)?;
         let state = State::new(segments, recent, known_ids, reach);
-        let opened = Self { manifest, trees, state, lean: false, opened_as: None };
+        let opened = Self { manifest, trees, state, lean: false, opened_as };
         Ok((opened, contents.codes))
     }
 

@@ -6,6 +6,7 @@
 
 use super::ascending::Ascending;
 use super::files::File;
+use super::wire::{varint_len, write_varint};
 use crate::error::{Error, Result};
 
 /// Bytes that are written or read at once.
@@ -40,10 +41,24 @@ impl<'a> Writer<'a> {
         numbers.iter().try_for_each(|number| self.u64(*number))
     }
 
-    /// A count, and as many numbers.
-    pub(super) fn u32s(&mut self, numbers: impl ExactSizeIterator<Item = u32>) -> Result<()> {
-        self.u64(numbers.len() as u64)?;
-        numbers.into_iter().try_for_each(|number| self.bytes(&number.to_le_bytes()))
+    /// A count of numbers that ascend, a count of bytes, and in these how far each number is from
+    /// the one before it, as a varint.
+    pub(super) fn ascending<I: Iterator<Item = u32>>(
+        &mut self,
+        numbers: impl Fn() -> I,
+    ) -> Result<()> {
+        let steps = || {
+            numbers().scan(0, |last, number| {
+                let step = number - std::mem::replace(last, number);
+                Some(u64::from(step))
+            })
+        };
+        self.u64(steps().count() as u64)?;
+        self.u64(steps().map(|step| varint_len(step) as u64).sum())?;
+        steps().try_for_each(|step| {
+            write_varint(step, &mut self.waiting);
+            self.bytes(&[])
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -110,12 +125,24 @@ impl<'a> Reader<'a> {
         Ok(numbers)
     }
 
-    /// A count, and as many numbers of 32 bits that ascend.
+    /// What [`Writer::ascending`] wrote.
     pub(super) fn ascending(&mut self) -> Result<Ascending> {
-        let count = self.count(4)?;
+        let count = self.u64()?;
+        let bytes = self.count(1)?;
         let (mut numbers, mut ascend) = (Ascending::default(), true);
-        self.each(count, |bytes| ascend &= numbers.push(u32::from_le_bytes(bytes)))?;
-        ascend.then_some(numbers).ok_or_else(|| self.flaw("numbers that should ascend do not"))
+        let (mut last, mut step, mut shift) = (0u64, 0, 0);
+        self.each(bytes, |[byte]| {
+            step |= u64::from(byte & 0x7f) << shift;
+            // No step takes more than five bytes.
+            ascend &= shift <= 28;
+            shift = if byte < 0x80 { 0 } else { (shift + 7).min(35) };
+            if shift == 0 {
+                last += std::mem::take(&mut step);
+                ascend &= u32::try_from(last).is_ok_and(|number| numbers.push(number));
+            }
+        })?;
+        let whole = ascend && shift == 0 && numbers.len() as u64 == count;
+        whole.then_some(numbers).ok_or_else(|| self.flaw("numbers that should ascend do not"))
     }
 
     /// The count of numbers of so many bytes.

@@ -523,6 +523,46 @@ fn standard_input_and_several_files() {
 }
 
 #[test]
+fn what_is_read_is_not_written_over() {
+    let env = with_codes();
+    let text = "{\"text\":\"a b\"}\n";
+    env.file("t.jsonl", text).file("m.safetensors", "a model");
+    env.fails(1, "index t.jsonl --data-dir db -c c --rejects ./t.jsonl", &["t.jsonl", "is read"]);
+    let encode = "encode codes.npy --model m.safetensors";
+    env.fails(1, &format!("{encode} --out codes.npy"), &["codes.npy", "is read"]);
+    env.fails(1, &format!("{encode} --out m.safetensors"), &["m.safetensors", "is read"]);
+    env.fails(1, &format!("{encode} --out o.npy --activations o.npy"), &["o.npy", "is written"]);
+    env.fails(1, "train t.jsonl --model t.jsonl", &["t.jsonl", "is read"]);
+    env.fails(1, "train t.jsonl --model m --report m", &["m: ", "is written"]);
+    assert_eq!(fs::read_to_string(env.path("t.jsonl")).unwrap(), text);
+    assert_eq!(fs::read_to_string(env.path("m.safetensors")).unwrap(), "a model");
+    env.fails(2, "search --data-dir db -c c --code 01 --bit-order lsb", &["--input"]);
+}
+
+#[test]
+fn an_export_is_indexed_as_it_was() {
+    let env = TestEnv::new();
+    env.file(
+        "t.jsonl",
+        "{\"id\":\"a\",\"text\":\"a b\",\"x\":{\"y\":1}}\n{\"id\":\"c\",\"text\":\"c\"}\n",
+    );
+    for name in ["one", "two"] {
+        env.ok(&format!("collection create {name} --data-dir db --bits 8"));
+    }
+    env.ok("index t.jsonl --data-dir db -c one");
+    let exported = env.run("export --data-dir db -c one");
+    env.file("e.jsonl", &exported.stdout);
+    env.ok("index e.jsonl --payload-field payload --data-dir db -c two");
+    assert_eq!(env.run("export --data-dir db -c two").stdout, exported.stdout);
+    env.fails(1, "index e.jsonl --payload-field load --data-dir db -c two", &["--payload-field"]);
+    env.fails(
+        1,
+        "index e.jsonl --payload-field code --data-dir db -c two",
+        &["expected an object"],
+    );
+}
+
+#[test]
 fn directories_that_cannot_be_used() {
     let env = with_codes();
     fs::create_dir(env.path("other")).unwrap();
@@ -535,7 +575,15 @@ fn directories_that_cannot_be_used() {
     let run = env.run("collection list --data-dir db");
     assert!(matches!(run.code, Some(1 | 8)), "{run:?}");
     env.file("db/FORMAT", format);
+    env.file("db/collections/.DS_Store", "of another program");
     assert_eq!(env.ok("collection list --data-dir db").len(), 1);
+    // Records whose MANIFEST is lost are not taken for what a crash left.
+    fs::remove_file(env.path("db/collections/c/MANIFEST")).unwrap();
+    for _ in 0..2 {
+        env.fails(8, "collection list --data-dir db", &["MANIFEST", "check --repair"]);
+    }
+    env.run("check --repair --data-dir db");
+    assert_eq!(env.ok("export --data-dir db -c c").len(), 8);
 }
 
 /// The number before `%` in the line that begins with `name`.

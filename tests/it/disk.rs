@@ -3,7 +3,7 @@
 
 use nearbit::filter::Field;
 use nearbit::{
-    Collection, CollectionSettings, Database, Diversity, EncoderSpec, Error, Filter, GroupBy,
+    Code, Collection, CollectionSettings, Database, Diversity, EncoderSpec, Error, Filter, GroupBy,
     IndexPlace, InputKind, KeepVectors, NewRecord, Payload, Plan, RecordId, Rescore, Search, Width,
 };
 use proptest::prelude::*;
@@ -194,6 +194,44 @@ fn a_closed_database_is_open_again_at_once() {
         drop(database);
         let left = |name: &str| dir.path().join("collections").join(name).join("CLOSED").exists();
         assert_eq!(names.map(left), [true, false, true], "{written:?}");
+    }
+}
+
+/// Any collection can be searched on disk for once; a large one is open then without being read.
+#[test]
+fn what_is_opened_on_disk_answers_the_same() {
+    let dir = TempDir::new().unwrap();
+    let database = Database::open(dir.path()).unwrap();
+    let codes = EncoderSpec::Codes { width: Width::new(20).unwrap() };
+    let large = database.create_collection("large", &CollectionSettings::new(codes)).unwrap();
+    let small = database.create_collection("small", &settings(IndexPlace::Memory)).unwrap();
+    small.upsert((0..9u8).map(|name| record((name, [1, 2, 1]))).collect()).unwrap();
+    let code = |n: u64| Code::from_words(large.width(), &[n.wrapping_mul(0x9e37_79b9) << 44]);
+    let new = |n: u64| NewRecord::code(code(n).unwrap()).with_id(n.to_string()).unwrap();
+    for start in (0..70_000).step_by(10_000) {
+        large.upsert((start..start + 10_000).map(new).collect()).unwrap();
+    }
+    let searches: Vec<Search> = (0..5).map(|n| Search::code(code(n * 999).unwrap())).collect();
+    let answers = |large: &Collection| -> Vec<_> {
+        searches.iter().map(|search| large.search(search).unwrap().hits).collect()
+    };
+    let expected = answers(&large);
+    drop((large, small, database));
+    let note = |name: &str| dir.path().join("collections").join(name).join("CLOSED");
+    assert!(note("large").exists() && !note("small").exists());
+    for on_disk in [true, false, true] {
+        let database = match on_disk {
+            true => Database::open_on_disk(dir.path()).unwrap(),
+            false => Database::open(dir.path()).unwrap(),
+        };
+        let (large, small) =
+            (database.collection("large").unwrap(), database.collection("small").unwrap());
+        assert_eq!(answers(&large), expected);
+        assert_eq!((large.info().index, small.info().records), (IndexPlace::Memory, 9));
+        assert_eq!(large.sizes().index.total() == 0, on_disk);
+        assert_eq!(large.near_duplicates(0).is_err(), on_disk);
+        drop((large, small, database));
+        assert!(note("large").exists(), "nothing was written");
     }
 }
 

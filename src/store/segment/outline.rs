@@ -4,11 +4,14 @@
 //! put bytes     8
 //! delete bytes  8
 //! records       8   how many
-//! steps             count, and 4 bytes each: from the first number on; none where there is no gap
-//! offsets           count, and 4 bytes each
-//! dead              count, and 4 bytes each: places
+//! steps             as below: from the first number on; none where there is no gap
+//! offsets           as below
+//! dead              as below: places
 //! deletes           count, and 8 bytes each: numbers
 //! ```
+//!
+//! Numbers that ascend: how many they are, and how many bytes follow, 8 bytes each; how far each is
+//! from the one before, as a varint.
 
 use bitvec::vec::BitVec;
 
@@ -23,10 +26,9 @@ impl Segment {
         out.u64(self.put_bytes)?;
         out.u64(self.delete_bytes)?;
         out.u64(self.numbers.len() as u64)?;
-        out.u32s(self.numbers.steps().iter())?;
-        out.u32s(self.offsets.iter())?;
-        let dead: Vec<u32> = self.dead.iter_ones().map(|place| place as u32).collect();
-        out.u32s(dead.iter().copied())?;
+        out.ascending(|| self.numbers.steps().iter())?;
+        out.ascending(|| self.offsets.iter())?;
+        out.ascending(|| self.dead.iter_ones().map(|place| place as u32))?;
         out.u64s(&self.deletes)
     }
 

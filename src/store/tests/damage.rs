@@ -383,7 +383,7 @@ fn a_block_that_is_damaged_while_in_use_is_never_believed() -> Result<()> {
         let (store, _) = place.open()?;
         let collection = super::super::lock_mutex(&store.shared.manifest).collection;
         let tree = place.table()?.tree(collection, kind).map_err(|_| Error::Interrupted)?.now();
-        for item in tree.range(b"B".as_slice()..) {
+        for item in tree.scan_prefix(b"B") {
             let (name, block) = item.map_err(|_| Error::Interrupted)?;
             let mut block = block.to_vec();
             block[20] ^= 1;

@@ -42,6 +42,7 @@ const SMALL: Limits = Limits {
     ahead_bytes: 0,
     look_ups: 200,
     hits: 1000,
+    closed_records: 0,
 };
 
 /// A directory in memory where there is room for it: a sync then takes no time.

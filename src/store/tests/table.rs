@@ -340,10 +340,12 @@ fn a_sled_that_cannot_write_is_replaced_as_soon_as_it_can_be() -> Result<()> {
             store.checkpoint()?;
             check_whole(store, 25)?;
         }
+        // As a database does: what one of them tells sled takes the notes of all away.
+        [&store, &other, &torn].into_iter().try_for_each(Store::settle)?;
         drop((store, other, torn, table));
         place.table = None;
         let store = place.open_lean()?;
-        assert_eq!(store.shared.opened_as.is_some(), lean, "it was closed as ever");
+        assert!(store.shared.opened_as.is_some(), "it was closed as ever");
         assert_eq!(store.stats().recent, 0);
         check_whole(&store, 511)?;
     }
