@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use half::f16;
+
 use super::{Collection, Inner, KeepVectors};
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -100,6 +102,7 @@ impl Collection {
             .map(|mut r| (r.id.take().unwrap_or_else(RecordId::generate), r))
             .collect();
         check_distinct(&records)?;
+        self.check_vectors(&records)?;
         let codes = self.encode(&records)?;
         let ids: Vec<RecordId> = records.iter().map(|(id, _)| id.clone()).collect();
         let operations = records
@@ -234,6 +237,26 @@ impl Collection {
             codes[row] = Some(code);
         }
         Ok(codes)
+    }
+
+    /// Refuses vectors that are to be kept in half precision and have numbers beyond it.
+    fn check_vectors(&self, records: &[(RecordId, NewRecord)]) -> Result<()> {
+        if self.inner.settings.keep_vectors != KeepVectors::F16 {
+            return Ok(());
+        }
+        let too_large = |x: &f32| !f16::from_f32(*x).is_finite();
+        for (row, (_, record)) in records.iter().enumerate() {
+            if let Some(Source::Vector(vector)) = &record.source
+                && let Some(x) = vector.iter().find(|x| x.is_finite() && too_large(x))
+            {
+                let hint = "scale the vectors, or keep them as f32";
+                return Err(Error::invalid(
+                    format!("records[{row}].vector"),
+                    format!("expected numbers up to {} to keep as f16, got {x}; {hint}", f16::MAX),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What the store is to keep of a record.

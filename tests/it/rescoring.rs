@@ -203,6 +203,20 @@ fn what_cannot_be_rescored_is_refused() {
 }
 
 #[test]
+fn numbers_beyond_half_precision_are_refused_where_that_is_kept() {
+    let large: Vec<Vec<f32>> =
+        vec![vec![1.0; vectors(1, 0)[0].len()], vec![65_520.0; vectors(1, 0)[0].len()]];
+    let upsert = |keep: KeepVectors| {
+        let (_dir, _database, collection) = filled(&settings(keep, Metric::Dot), &[]);
+        collection.upsert(large.iter().cloned().map(NewRecord::vector).collect()).map(|_| ())
+    };
+    upsert(KeepVectors::F32).unwrap();
+    upsert(KeepVectors::None).unwrap();
+    let error = upsert(KeepVectors::F16).unwrap_err().to_string();
+    assert!(error.contains("records[1].vector") && error.contains("65504"), "{error}");
+}
+
+#[test]
 fn diverse_hits_are_chosen_from_the_nearest() {
     // Ten copies of one vector, and others.
     let mut stored = vectors(200, 6);
