@@ -23,15 +23,20 @@ impl Background {
         if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
+        thread.take().into_iter().for_each(|thread| self.end(thread));
         // Where no thread can be had the work stays due until there is one.
         *thread = Builder::new().name(format!("nearbit-{}", self.name)).spawn(work()).ok();
     }
 
     /// Waits for the work that is under way.
     pub(super) fn join(&self) {
-        if let Some(thread) = lock_mutex(&self.thread).take()
-            && thread.join().is_err()
-        {
+        // Nobody waits for the lock meanwhile.
+        let thread = lock_mutex(&self.thread).take();
+        thread.into_iter().for_each(|thread| self.end(thread));
+    }
+
+    fn end(&self, thread: JoinHandle<()>) {
+        if thread.join().is_err() {
             tracing::error!("a {} panicked", self.name);
         }
     }

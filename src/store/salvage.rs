@@ -104,7 +104,9 @@ struct SegmentPaths {
     numbers: Vec<Option<u64>>,
     collection: Option<[u8; 16]>,
     headers: Vec<Option<SegmentHeader>>,
+    /// The bytes that were durable for certain, and all.
     durable: Vec<u64>,
+    lengths: Vec<u64>,
     width: Option<Width>,
     /// The version that the collection is written in, if MANIFEST tells.
     version: Option<u32>,
@@ -118,21 +120,21 @@ impl SegmentPaths {
             collection: manifest.map(|manifest| manifest.collection),
             headers: Vec::new(),
             durable: Vec::new(),
+            lengths: Vec::new(),
             width: manifest.map(|manifest| manifest.width),
             version: manifest.map(|manifest| manifest.version),
         };
-        let listed = segments_in(files, dir)?;
-        for (i, path) in listed.iter().enumerate() {
+        for path in in_order(files, dir, manifest)? {
             let known = manifest.and_then(|manifest| {
                 let mut known = manifest.segments.iter();
-                known.find(|known| *path == Segment::path(dir, known.segment))
+                known.find(|known| path == Segment::path(dir, known.segment))
             });
             if let Some(manifest) = manifest.filter(|_| known.is_none())
-                && (is_left_over(manifest, path) || !holds_groups(files, path)?)
+                && (is_left_over(manifest, &path) || !holds_groups(files, &path)?)
             {
                 continue;
             }
-            let bytes = files.read(path, MAX_BYTES)?;
+            let bytes = files.read(&path, MAX_BYTES)?;
             let header = read_segment_header(&bytes).ok().map(|(header, _)| header);
             if let Some(header) = header {
                 if *found.collection.get_or_insert(header.collection) != header.collection {
@@ -140,16 +142,17 @@ impl SegmentPaths {
                 }
                 found.width.get_or_insert(header.width);
             }
-            // All but the last are complete, however long they have become: no torn tail ends them.
-            let is_last = manifest.map_or(i + 1 == listed.len(), |manifest| {
-                known.is_none_or(|known| manifest.segments.last() == Some(known))
-            });
-            let complete = if is_last { 0 } else { bytes.len() as u64 };
-            found.durable.push(known.map_or(0, |known| known.length).max(complete));
+            found.durable.push(known.map_or(0, |known| known.length));
+            found.lengths.push(bytes.len() as u64);
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             found.numbers.push(number);
-            found.paths.push(path.clone());
+            found.paths.push(path);
             found.headers.push(header);
+        }
+        // All but the last are complete, however long they have become: no torn tail ends them.
+        let last = found.paths.len().saturating_sub(1);
+        for (durable, length) in found.durable.iter_mut().zip(&found.lengths).take(last) {
+            *durable = *length.max(durable);
         }
         Ok(found)
     }
@@ -167,6 +170,31 @@ impl SegmentPaths {
         let gaps = self.version != Some(1);
         Hints { width, header: header(), durable, first: next, last, gaps }
     }
+}
+
+/// The segment files in the order of their records, which is not that of their names where compaction
+/// wrote some again: as MANIFEST names them, or else as their headers say.
+fn in_order(files: &Files, dir: &Path, manifest: Option<&Manifest>) -> Result<Vec<PathBuf>> {
+    let mut listed = Vec::new();
+    let mut first = 0;
+    for path in segments_in(files, dir)? {
+        let place = match manifest {
+            Some(manifest) => {
+                let mut known = manifest.segments.iter();
+                known.position(|known| path == Segment::path(dir, known.segment))
+            }
+            None => {
+                let header = read_segment_header(&files.read(&path, MAX_BYTES)?);
+                // One whose header is damaged comes after the one before it, as it mostly did.
+                first = header.map_or(first, |(header, _)| header.first);
+                Some(first as usize)
+            }
+        };
+        // What MANIFEST does not name may be newer.
+        listed.push((place.unwrap_or(usize::MAX), path));
+    }
+    listed.sort_by_key(|(place, _)| *place);
+    Ok(listed.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Where an intact put stands.

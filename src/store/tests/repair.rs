@@ -9,6 +9,7 @@ use super::super::block::Run;
 use super::super::check::check_with;
 use super::super::format::Kind;
 use super::super::hash::{HASH_BYTES, hash_key};
+use super::super::manifest::Known;
 use super::super::salvage::{Salvaged, salvage_with};
 use super::super::walk::{Hints, Piece, walk};
 use super::super::{FORMAT_VERSION, Finding, Precision};
@@ -25,10 +26,11 @@ struct Original {
     live: Vec<(u64, PathBuf, Range<usize>)>,
 }
 
-/// Versions whose records are laid out in different ways.
-const LAYOUTS: [u32; 2] = [2, FORMAT_VERSION];
+/// Versions whose records are laid out in different ways, and whether compaction wrote segments again.
+const LAYOUTS: [(u32, bool); 3] = [(2, false), (FORMAT_VERSION, false), (FORMAT_VERSION, true)];
 
-fn original(version: u32) -> Result<Original> {
+fn original(layout: (u32, bool)) -> Result<Original> {
+    let (version, compacted) = layout;
     let limits = Limits { segment_bytes: 900, checkpoint_records: 1000, ..SMALL };
     let mut place = Place { version, ..Place::new(limits)? };
     let store = place.create(64)?;
@@ -54,14 +56,21 @@ fn original(version: u32) -> Result<Original> {
             }
         }
         store.commit(operations)?;
+        if compacted && step == 7 {
+            store.compact(|| Ok(()))?;
+        }
     }
     drop(store);
-    let segments = place.files.list(&place.collection().join("segments"))?;
-    assert!(segments.len() > 3);
+    let manifest = Manifest::read(&place.files, &place.collection())?;
+    let path = |known: &Known| Segment::path(&place.collection(), known.segment);
+    let segments: Vec<PathBuf> = manifest.segments.iter().map(path).collect();
+    assert!(segments.len() >= 3);
+    assert_eq!(segments.is_sorted(), !compacted, "names in the order of the records");
     let (mut files, mut live, mut next) = (Vec::new(), Vec::new(), 0);
     for path in segments {
         let bytes = place.files.read(&path, 1 << 20)?;
-        next = walk(&bytes, Hints { first: Some(next), ..Hints::NONE }, &mut |piece| match piece {
+        let hints = Hints { first: Some(next), gaps: compacted, ..Hints::NONE };
+        next = walk(&bytes, hints, &mut |piece| match piece {
             Piece::Record { range, record } if record.kind == Kind::Put => {
                 let number = record.number;
                 let range = range.start as usize..range.end as usize;
@@ -111,8 +120,8 @@ impl Original {
 
 #[test]
 fn nothing_is_found_in_what_is_intact_and_all_of_it_is_saved() -> Result<()> {
-    for version in LAYOUTS {
-        let mut original = original(version)?;
+    for layout in LAYOUTS {
+        let mut original = original(layout)?;
         assert_eq!(original.check()?, []);
         let (saved, salvaged) = original.salvage()?;
         let expected: Vec<Record> = original.model.records.values().cloned().collect();
@@ -125,19 +134,26 @@ fn nothing_is_found_in_what_is_intact_and_all_of_it_is_saved() -> Result<()> {
 /// Without MANIFEST the records are all there still, and only the settings are not.
 #[test]
 fn a_collection_without_its_manifest_is_saved() -> Result<()> {
-    let mut original = original(FORMAT_VERSION)?;
-    original.place.files.remove_file(&original.place.collection().join("MANIFEST"))?;
-    assert!(!original.check()?.is_empty());
-    let (saved, salvaged) = original.salvage()?;
-    let expected: Vec<Record> = original.model.records.values().cloned().collect();
-    assert_eq!(saved, expected);
-    assert_eq!(salvaged.lost.len(), 1, "{:?}", salvaged.lost);
+    for layout in LAYOUTS {
+        let mut original = original(layout)?;
+        let manifest = original.place.collection().join("MANIFEST");
+        original.place.files.remove_file(&manifest)?;
+        assert!(!original.check()?.is_empty());
+        // No open takes it for what a crash left.
+        let table = original.place.table()?;
+        let refused = Store::clear_away(&original.place.collection(), &table);
+        assert!(matches!(refused, Err(Error::Damaged { file, .. }) if file == manifest));
+        let (saved, salvaged) = original.salvage()?;
+        let expected: Vec<Record> = original.model.records.values().cloned().collect();
+        assert_eq!(saved, expected);
+        assert_eq!(salvaged.lost.len(), 1, "{:?}", salvaged.lost);
+    }
     Ok(())
 }
 
 #[test]
 fn a_table_that_holds_something_else_is_found_by_number() -> Result<()> {
-    let mut original = original(FORMAT_VERSION)?;
+    let mut original = original((FORMAT_VERSION, false))?;
     let (store, _) = original.place.open()?;
     store.checkpoint()?;
     assert_eq!(store.check(|_, _| ())?.findings, []);
@@ -278,8 +294,8 @@ fn what_is_intact_is_saved_and_what_is_lost_is_said() -> Result<()> {
         rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
         ..ProptestConfig::default()
     });
-    let [long, short] = LAYOUTS.map(original);
-    let state = std::cell::RefCell::new(([long?, short?], 0));
+    let originals = LAYOUTS.into_iter().map(original).collect::<Result<Vec<_>>>()?;
+    let state = std::cell::RefCell::new((originals, 0));
     let damages = prop::collection::vec(damages(), 1..5);
     let cases = (0..LAYOUTS.len(), any::<prop::sample::Index>(), damages);
     let run = runner.run(&cases, |(layout, file, damages)| {
