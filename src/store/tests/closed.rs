@@ -118,7 +118,7 @@ fn check_note(mut place: Place, model: &Model) -> Result<()> {
     };
     // The filter of ids is nearly all of it; what follows is read with more care.
     let most = 8 * good.len();
-    for bit in (0..most).step_by(499).chain((most - 8 * 1200..most).step_by(5)) {
+    for bit in (0..most).step_by(499).chain((most.saturating_sub(8 * 1200)..most).step_by(5)) {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         check(&mut place, &bytes)?;
