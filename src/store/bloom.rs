@@ -98,4 +98,19 @@ mod tests {
         let wrong = (0..100_000).filter(|_| bloom.may_hold(rng.random())).count();
         assert!(wrong < 1_500, "{wrong} of 100,000");
     }
+
+    /// What was put in is found in the filter that is written, also where that is half as large.
+    #[test]
+    fn the_words_that_are_written_forget_nothing() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for (room, held) in [(0, 10), (5000, 2500), (5000, 2501), (9001, 100)] {
+            let mut bloom = Bloom::with_room(room);
+            let hashes: Vec<u64> = (0..held).map(|_| rng.random()).collect();
+            hashes.iter().for_each(|hash| bloom.insert(*hash));
+            let (words, before) = (bloom.words().into_owned(), bloom.words.len());
+            assert_eq!(words.len() < before, bloom.room() >= held);
+            let read = Bloom::from_words(words, held).unwrap();
+            assert!(hashes.iter().all(|hash| read.may_hold(*hash)), "{room} {held}");
+        }
+    }
 }
