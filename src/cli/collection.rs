@@ -237,7 +237,7 @@ fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
     // The model is read before anything is made.
     let find = |path| ModelSource::find(path, args.bits);
     let model = args.model.as_deref().map(find).transpose()?;
-    let database = args.dir.open_or_create()?;
+    let database = args.dir.open_or_create_on_disk()?;
     let encoder = match (model, args.bits) {
         (Some(model), _) => EncoderSpec::Model(model.add_to(&database)?),
         (None, Some(width)) if args.codes => EncoderSpec::Codes { width },

@@ -1,6 +1,6 @@
 //! `nearbit encode`: turns a file into a matrix of codes; no database is needed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nearbit::Error;
@@ -44,9 +44,8 @@ pub struct Args {
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let written: Vec<&Path> =
-        [&args.out].into_iter().chain(&args.activations).map(PathBuf::as_path).collect();
-    check_apart(&written, [args.input.as_path(), &args.model.file])?;
+    let written = [&args.out].into_iter().chain(&args.activations);
+    check_apart(written, [&args.input, &args.model.file])?;
     let model = args.model.load()?;
     let options = args.reading.options(source_kind(model.input()));
     let mut rows = open(&Origin::from(args.input.as_path()), &options)?;

@@ -73,8 +73,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     if args.labels.labels.is_some() && args.inputs.len() > 1 {
         return Err(Failure::usage("--labels belongs to one input, got several"));
     }
-    let read = args.inputs.iter().chain(&args.labels.labels).map(PathBuf::as_path);
-    check_apart(&args.rejects.iter().map(PathBuf::as_path).collect::<Vec<_>>(), read)?;
+    check_apart(&args.rejects, args.inputs.iter().chain(&args.labels.labels))?;
     let (_database, collection) = args.place.open()?;
     let input = collection.input();
     let source = wanted(&args, &collection, input)?;

@@ -40,9 +40,9 @@ impl DataDir {
         Err(Error::not_found("data directory", name, hint).into())
     }
 
-    /// Opens the database, and makes it where there is none.
-    pub fn open_or_create(&self) -> Result<Database, Failure> {
-        Ok(Database::open(&self.data_dir)?)
+    /// The same, and makes the database where there is none.
+    pub fn open_or_create_on_disk(&self) -> Result<Database, Failure> {
+        Ok(Database::open_on_disk(&self.data_dir)?)
     }
 }
 
@@ -133,22 +133,25 @@ pub fn durability(text: &str) -> Result<Durability, String> {
 
 /// An error where what is to be written is read too, or written twice: before it is lost.
 pub fn check_apart<'a>(
-    written: &[&Path],
-    read: impl IntoIterator<Item = &'a Path>,
+    written: impl IntoIterator<Item = &'a PathBuf>,
+    read: impl IntoIterator<Item = &'a PathBuf>,
 ) -> Result<(), Failure> {
-    let file = |path: &Path| {
+    let file = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).unwrap_or_default();
         fs::canonicalize(path).unwrap_or_else(|_| folder.join(name))
     };
-    let read: Vec<PathBuf> = read.into_iter().map(file).collect();
-    for (i, path) in written.iter().enumerate() {
-        let is = |other: &PathBuf| *other == file(path);
+    let (read, mut before): (Vec<_>, Vec<_>) = (read.into_iter().map(file).collect(), Vec::new());
+    for path in written {
+        let file = file(path);
         let what = match () {
-            () if read.iter().any(is) => "is read",
-            () if written[..i].iter().any(|other| is(&file(other))) => "is written",
-            () => continue,
+            () if read.contains(&file) => "is read",
+            () if before.contains(&file) => "is written",
+            () => {
+                before.push(file);
+                continue;
+            }
         };
         let message = format!("it {what} by the same command; name another file to write");
         return Err(Error::invalid(path.display().to_string(), message).into());

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use nearbit::server::{Listeners, ServerOptions, serve_blocking};
-use nearbit::{Error, Scrub};
+use nearbit::{Database, Error, Scrub};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -53,7 +53,7 @@ pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
     super::allocator::give_back_what_is_free();
     let mut signals =
         Signals::new([SIGTERM, SIGINT]).map_err(Error::io("listen for", "signals"))?;
-    let database = args.dir.open_or_create()?;
+    let database = Database::open(&args.dir.data_dir)?;
     if let Some(megabytes) = args.scrub {
         let bytes_per_second = u64::from(megabytes) * 1_000_000;
         let pause = Duration::from_secs(args.scrub_pause);

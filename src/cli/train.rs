@@ -1,7 +1,7 @@
 //! `nearbit train`: learns a model from a file.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -190,13 +190,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         Some(Preset::Vector) => Some(SourceKind::Vector),
         Some(Preset::Image) | None => None,
     };
-    let written: Vec<&Path> = [&args.model]
-        .into_iter()
-        .chain(&args.checkpoint)
-        .chain(&args.report)
-        .map(PathBuf::as_path)
-        .collect();
-    check_apart(&written, [args.input.as_path()])?;
+    let written = [&args.model].into_iter().chain(&args.checkpoint).chain(&args.report);
+    check_apart(written, [&args.input])?;
     check_writable(&args.model)?;
     args.report.iter().try_for_each(|report| check_writable(report))?;
     let start = Instant::now();
