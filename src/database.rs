@@ -400,7 +400,7 @@ impl Database {
                 let collection = self.open_collection(&name, &folder)?;
                 self.change(|collections| collections.insert(name, collection));
             } else {
-                Store::clear_away(&folder, &self.inner.table)?;
+                Store::remove_leftover(&folder, &self.inner.table)?;
             }
         }
         Ok(())

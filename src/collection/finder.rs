@@ -133,7 +133,7 @@ impl Collection {
             Finder::Memory(index) => Ok(index),
             Finder::Disk => {
                 let hint = match self.inner.settings.index {
-                    IndexPlace::Memory => "open the database without asking for that",
+                    IndexPlace::Memory => "open the database with Database::open",
                     IndexPlace::Disk => {
                         "copy its records into a collection whose index is in memory"
                     }

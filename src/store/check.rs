@@ -10,7 +10,7 @@ use std::sync::MutexGuard;
 use super::block::Run;
 use super::files::{File, Files};
 use super::finding::Finding;
-use super::format::{Kind, RecordView, SegmentHeader};
+use super::format::{Kind, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::hash::{HASH_BYTES, IdHasher, hash_key};
 use super::manifest::{DELETED, Known, Manifest};
 use super::replay::{self, End};
@@ -94,11 +94,7 @@ pub(super) fn check_with(
         Ok(manifest) => manifest,
         Err(error) => {
             let finding = Finding::from_error(error)?;
-            let mut segments = listed.iter();
-            let found = files.exists(&Manifest::path(dir))?
-                || !files.exists(&dir.join(DELETED))?
-                    && segments
-                        .try_fold(false, |any, path| Ok(any || holds_groups(files, path)?))?;
+            let found = files.exists(&Manifest::path(dir))? || lost_manifest(files, dir)?;
             // A crash left it while it was made or removed, and the next open takes it away.
             let list = if found { &mut checked.findings } else { &mut checked.notes };
             list.push(finding);
@@ -169,7 +165,17 @@ pub(super) fn is_left_over(manifest: &Manifest, path: &Path) -> bool {
 
 /// Whether there is more in a segment than its header.
 pub(super) fn holds_groups(files: &Files, path: &Path) -> Result<bool> {
-    Ok(files.read(path, u64::from(u32::MAX))?.len() > super::format::SEGMENT_HEADER_BYTES)
+    Ok(files.open_to_read(path)?.len()? > SEGMENT_HEADER_BYTES as u64)
+}
+
+/// Whether a folder without MANIFEST holds records, and nobody wanted them to go.
+pub(super) fn lost_manifest(files: &Files, dir: &Path) -> Result<bool> {
+    if files.exists(&dir.join(DELETED))? {
+        return Ok(false);
+    }
+    segments_in(files, dir)?
+        .iter()
+        .try_fold(false, |any, path| Ok(any || holds_groups(files, path)?))
 }
 
 impl Store {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::Background;
 use super::bloom::Bloom;
-use super::check::{holds_groups, segments_in};
+use super::check::lost_manifest;
 use super::commit::Listeners;
 use super::contents::{Contents, read_segments};
 use super::durability::Syncer;
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Damaged`] where segments hold records: there MANIFEST was lost.
-    pub fn clear_away(dir: &Path, table: &Table) -> Result<()> {
+    pub fn remove_leftover(dir: &Path, table: &Table) -> Result<()> {
         let files = Files::disk();
         let is_ours = |path: &PathBuf| OURS.iter().any(|name| path.ends_with(name));
         let stranger = files.list(dir)?.into_iter().find(|path| !is_ours(path));
@@ -148,14 +148,10 @@ impl Store {
             tracing::warn!(path = %stranger.display(), "it belongs to no collection; left alone");
             return Ok(());
         }
-        if !files.exists(&dir.join(DELETED))? {
-            for segment in segments_in(&files, dir)? {
-                if holds_groups(&files, &segment)? {
-                    let message = "it is missing, yet there are segments that hold records: put it \
-                                   back, or save them with: nearbit check --repair";
-                    return Err(Error::damaged(Manifest::path(dir), None, message));
-                }
-            }
+        if lost_manifest(&files, dir)? {
+            let message = "it is missing, yet there are segments that hold records: put it back, or \
+                           save them with: nearbit check --repair";
+            return Err(Error::damaged(Manifest::path(dir), None, message));
         }
         tracing::warn!(dir = %dir.display(), "removing a collection that was half made or half deleted");
         Self::remove_on(&files, dir, table)
@@ -177,6 +173,7 @@ impl Store {
             files.rename(&Manifest::path(dir), &dir.join(DELETED))?;
             files.sync_dir(dir)?;
         }
+        // Before the mark, without which they would count as lost.
         files.remove_dir(&dir.join("segments"))?;
         files.remove_dir(dir)?;
         if let Some(parent) = dir.parent() {
@@ -193,9 +190,8 @@ impl Store {
     }
 }
 
-/// All that the folder of a collection holds besides segments.
-const OURS: [&str; 6] =
-    ["segments", "MANIFEST.new", DELETED, "CLOSED", "CLOSED.in-use", "MANIFEST"];
+/// All that the folder of a collection without MANIFEST may hold.
+const OURS: [&str; 5] = ["segments", "MANIFEST.new", DELETED, "CLOSED", "CLOSED.in-use"];
 
 /// What an open found.
 struct Opened {

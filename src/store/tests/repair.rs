@@ -141,7 +141,7 @@ fn a_collection_without_its_manifest_is_saved() -> Result<()> {
         assert!(!original.check()?.is_empty());
         // No open takes it for what a crash left.
         let table = original.place.table()?;
-        let refused = Store::clear_away(&original.place.collection(), &table);
+        let refused = Store::remove_leftover(&original.place.collection(), &table);
         assert!(matches!(refused, Err(Error::Damaged { file, .. }) if file == manifest));
         let (saved, salvaged) = original.salvage()?;
         let expected: Vec<Record> = original.model.records.values().cloned().collect();
