@@ -157,6 +157,33 @@ impl Error {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
+
+    /// The same error once more, for another caller.
+    pub(crate) fn repeated(&self) -> Self {
+        match self {
+            Self::Invalid { place, message } => Self::invalid(place, message),
+            Self::NotFound { kind, name, hint } => Self::not_found(kind, name, hint),
+            Self::Exists { kind, name, hint } => {
+                Self::Exists { kind, name: name.clone(), hint: hint.clone() }
+            }
+            Self::Unavailable { what, hint } => {
+                Self::Unavailable { what: what.clone(), hint: hint.clone() }
+            }
+            Self::Damaged { file, offset, message } => Self::damaged(file, *offset, message),
+            Self::Io { doing, path, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::io(doing, path)(source)
+            }
+            Self::Exhausted { what, hint } => {
+                Self::Exhausted { what: what.clone(), hint: hint.clone() }
+            }
+            Self::Timeout => Self::Timeout,
+            Self::Interrupted => Self::Interrupted,
+        }
+    }
 }
 
 fn at(offset: Option<u64>) -> String {

@@ -7,7 +7,6 @@
 //! than the others because it leads.
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Builder, JoinHandle, Thread};
@@ -15,7 +14,7 @@ use std::thread::{self, Builder, JoinHandle, Thread};
 use super::commit::Batch;
 use super::format::GROUP_HEADER_BYTES;
 use super::{Outcome, Shared, lock_mutex};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// To wake so many writers takes less time than they lose by waking one another.
 const FEW: usize = 8;
@@ -191,34 +190,46 @@ impl Drop for Round<'_> {
         let waiters = self.waiters.drain(..);
         tell(match result {
             Ok(outcomes) => waiters.zip(outcomes.into_iter().map(Ok)).collect(),
-            Err(error) => waiters.map(|waiter| (waiter, Err(repeat(&error)))).collect(),
+            Err(error) => waiters.map(|waiter| (waiter, Err(error.repeated()))).collect(),
         });
     }
 }
 
 /// Tells writers what came of their batches: of many one, who tells the others, so that who leads can
-/// go on.
+/// go on. In a panic all are told at once: the first may be who leads, and tells nobody any more.
 fn tell(mut served: Vec<(Arc<Waiter>, Result<Vec<Outcome>>)>) {
-    let mut others = if served.len() > FEW { served.split_off(1) } else { Vec::new() };
+    let tells = served.len() > FEW && !thread::panicking();
+    let mut others = if tells { served.split_off(1) } else { Vec::new() };
     for (waiter, result) in served {
         waiter.tell(Served { result, others: std::mem::take(&mut others) });
     }
 }
 
-/// The same error once more, for another caller.
-fn repeat(error: &Error) -> Error {
-    match error {
-        Error::Io { doing, path, source } => {
-            let source = match source.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::new(source.kind(), source.to_string()),
-            };
-            Error::Io { doing, path: path.clone(), source }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn in_a_panic_all_are_told_whoever_was_to_tell_them() {
+        struct Leads(Vec<Arc<Waiter>>);
+        impl Drop for Leads {
+            fn drop(&mut self) {
+                let refused = |waiter| (waiter, Err(Error::Interrupted));
+                tell(self.0.drain(..).map(refused).collect());
+            }
         }
-        Error::Damaged { file, offset, message } => Error::damaged(file, *offset, message),
-        Error::Unavailable { what, hint } => {
-            Error::Unavailable { what: what.clone(), hint: hint.clone() }
+        let waiter = || Arc::new(Waiter { thread: thread::current(), served: Mutex::default() });
+        let waiters: Vec<_> = (0..3 * FEW).map(|_| waiter()).collect();
+        let leads = Leads(waiters.clone());
+        let panicked = catch_unwind(AssertUnwindSafe(move || {
+            let _leads = leads;
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        for waiter in waiters {
+            let served = lock_mutex(&waiter.served).take();
+            assert!(served.is_some_and(|served| served.others.is_empty()));
         }
-        other => Error::Unavailable { what: other.to_string(), hint: "try again".to_owned() },
     }
 }
