@@ -78,6 +78,8 @@ impl Store {
         drop(no_writer);
         self.join_background();
         drop(lock_mutex(&self.shared.compacting));
+        // And whoever notes something in the MANIFEST came before, or is refused.
+        drop(lock_mutex(&self.shared.manifest));
     }
 
     /// Waits for what goes on beside the writers.
@@ -216,6 +218,11 @@ impl Shared {
         }
         let (recent, reach) = {
             let mut state = self.state_mut();
+            if state.merging.is_some() {
+                // What it holds would be forgotten.
+                let panicked = || Broken::Failed("a checkpoint panicked".to_owned());
+                state.broken.get_or_insert_with(panicked);
+            }
             // A look-up may have found out meanwhile.
             if state.broken.is_some() {
                 return Ok(());
@@ -275,12 +282,7 @@ impl Shared {
         if manifest.segments.last() == Some(&known) {
             return Ok(());
         }
-        self.check_poison()?;
-        let mut longer = manifest.clone();
-        longer.segments.pop();
-        longer.segments.push(known);
-        longer.write(&self.files, &self.dir).map_err(|error| self.judge(error))?;
-        *manifest = longer;
-        Ok(())
+        let longer = manifest.clone().with_open(known);
+        self.write_manifest(&mut manifest, longer).map_err(|error| self.judge(error))
     }
 }

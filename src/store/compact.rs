@@ -47,7 +47,6 @@ use std::sync::atomic::Ordering;
 
 use bitvec::vec::BitVec;
 
-use super::files::is_failed_sync_of;
 use super::manifest::Manifest;
 use super::segment::{Segment, SegmentFile, Segments};
 use super::{LeftAlone, Shared, Store, lock_mutex};
@@ -334,19 +333,6 @@ impl Shared {
         Ok(number)
     }
 
-    /// Replaces the MANIFEST by another that names the same records. Where nobody knows whether it
-    /// was replaced, writes are refused.
-    fn write_manifest(&self, manifest: &mut Manifest, new: Manifest) -> Result<()> {
-        self.check_poison()?;
-        let written = new.write(&self.files, &self.dir);
-        written.map_err(|error| match is_failed_sync_of(&error, &self.dir) {
-            true => self.fail(error),
-            false => error,
-        })?;
-        *manifest = new;
-        Ok(())
-    }
-
     /// Names `new` instead of `victims`, first on disk, then in memory.
     fn replace(
         &self,
@@ -362,8 +348,7 @@ impl Shared {
         );
         shorter.segments.splice(range.clone(), new.as_ref().map(|new| new.known));
         // The deaths that were relied upon can then not pass for a torn tail.
-        shorter.segments.pop();
-        shorter.segments.push(self.state().segments.open().known);
+        let shorter = shorter.with_open(self.state().segments.open().known);
         self.write_manifest(&mut manifest, shorter)?;
         let gone = {
             let mut state = self.state_mut();

@@ -94,7 +94,7 @@ pub const FORMAT_VERSION: u32 = 3;
 pub const OLDEST_READABLE: u32 = 1;
 
 /// The largest number that a record may have: sums of it and of what a header counts fit in 64 bits.
-const MAX_NUMBER: u64 = (1 << 63) - 1;
+pub(super) const MAX_NUMBER: u64 = (1 << 63) - 1;
 
 const DIRECTORY_MAGIC: [u8; 8] = *b"nearbit\0";
 pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"nearseg\0";

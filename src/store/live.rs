@@ -26,11 +26,9 @@ impl Store {
     /// # Errors
     /// Whatever the operating system refuses; then the old ones or the new ones are kept.
     pub fn set_settings(&self, settings: &[u8]) -> Result<()> {
-        self.shared.check_poison()?;
         let mut manifest = lock_mutex(&self.shared.manifest);
-        let old = std::mem::replace(&mut manifest.settings, settings.to_vec());
-        let written = manifest.write(&self.shared.files, &self.shared.dir);
-        written.inspect_err(|_| manifest.settings = old)
+        let changed = Manifest { settings: settings.to_vec(), ..manifest.clone() };
+        self.shared.write_manifest(&mut manifest, changed)
     }
 
     /// The version of the format that the collection is written in.
@@ -45,14 +43,11 @@ impl Store {
     /// # Errors
     /// Whatever the operating system refuses; then the old version or the new one is written.
     pub fn upgrade(&self) -> Result<()> {
-        self.shared.check_poison()?;
         let mut manifest = lock_mutex(&self.shared.manifest);
         if manifest.version == FORMAT_VERSION {
             return Ok(());
         }
         let newer = Manifest { version: FORMAT_VERSION, ..manifest.clone() };
-        newer.write(&self.shared.files, &self.shared.dir)?;
-        *manifest = newer;
-        Ok(())
+        self.shared.write_manifest(&mut manifest, newer)
     }
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
-use super::format::{Parsed, check_version, read_crc, write_crc};
+use super::format::{MAX_NUMBER, Parsed, check_version, read_crc, write_crc};
 use super::wire::{Reader, write_bytes, write_varint};
 use crate::code::Width;
 use crate::error::{Error, Result};
@@ -69,6 +69,13 @@ impl Manifest {
     /// one. In version 1 nothing was ever taken out.
     pub(super) fn gave_away(&self, segment: u64) -> bool {
         self.version > 1 && segment < self.next
+    }
+
+    /// The same, but that `open` is known of the open segment.
+    pub(super) fn with_open(mut self, open: Known) -> Self {
+        self.segments.pop();
+        self.segments.push(open);
+        self
     }
 
     /// Reads the MANIFEST of the collection in `dir`.
@@ -125,7 +132,9 @@ fn read_manifest(version: u32, bytes: &[u8]) -> Parsed<Manifest> {
         }
         let names: BTreeSet<u64> = segments.iter().map(|known| known.segment).collect();
         let next = stored_next.unwrap_or(names.last()?.checked_add(1)?);
-        let each_once = names.len() == segments.len() && *names.last()? < next;
+        // What names no more is not beyond what a number may be.
+        let each_once =
+            names.len() == segments.len() && *names.last()? < next && next <= MAX_NUMBER;
         let complete = reader.0.is_empty() && each_once;
         let manifest = Manifest { version, collection, width, settings, next, segments };
         complete.then_some(manifest)
@@ -177,6 +186,7 @@ mod tests {
         };
         assert!(!refused(|_| ()));
         assert!(refused(|manifest| manifest.next = 6));
+        assert!(refused(|manifest| manifest.next = u64::MAX));
         assert!(refused(|manifest| manifest.segments[0].segment = 5));
         assert!(refused(|manifest| manifest.segments.clear()));
         Ok(())

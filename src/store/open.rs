@@ -347,8 +347,7 @@ fn with_length(
             // Where there is no room it can be read all the same: the old MANIFEST stands.
             Err(error) if is_only_full(&error) => {
                 tracing::warn!(%error, "opened as it is; writes will be refused");
-                manifest.segments.pop();
-                manifest.segments.push(before);
+                manifest = manifest.with_open(before);
             }
             written => written?,
         }

@@ -16,11 +16,12 @@ use std::sync::Arc;
 
 use super::commit::Pending;
 use super::durability::Durability;
-use super::files::is_only_full;
+use super::files::{is_failed_sync_of, is_only_full};
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, write_group_header,
     write_record,
 };
+use super::manifest::Manifest;
 use super::segment::Segment;
 use super::{Committed, Live, Shared, lock_mutex};
 use crate::error::{Error, Result};
@@ -147,9 +148,8 @@ impl Shared {
         let files = &self.files;
         let next = Segment::create(files, &self.dir, header).map_err(|error| self.judge(error))?;
         files.sync_dir(&self.dir.join("segments")).map_err(|error| self.fail(error))?;
-        let mut longer = manifest.clone();
-        longer.segments.pop();
-        longer.segments.extend([sealed, next.known]);
+        let mut longer = manifest.clone().with_open(sealed);
+        longer.segments.push(next.known);
         longer.next += 1;
         if let Err(error) = longer.write(files, &self.dir) {
             // Where the disk is full the old MANIFEST stands, and the old segment goes on. After
@@ -159,6 +159,20 @@ impl Shared {
         }
         *manifest = longer;
         self.state_mut().segments.roll(next);
+        Ok(())
+    }
+
+    /// Replaces the MANIFEST by another that names the same records. Where nobody knows whether it
+    /// was replaced, writes are refused.
+    pub(super) fn write_manifest(&self, manifest: &mut Manifest, new: Manifest) -> Result<()> {
+        // Under its lock, since a collection may have been deleted meanwhile.
+        self.check_poison()?;
+        let written = new.write(&self.files, &self.dir);
+        written.map_err(|error| match is_failed_sync_of(&error, &self.dir) {
+            true => self.fail(error),
+            false => error,
+        })?;
+        *manifest = new;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::files::recorder::{Fault, Recorder, Which};
+use super::super::recent::Recent;
 use super::*;
 
 /// Small limits, and ids that differ in their hashes: so a commit begins with its write.
@@ -113,6 +114,27 @@ fn a_writer_that_panics_leaves_an_error_not_a_hang() -> Result<()> {
     assert!(matches!(refused, Err(Error::Unavailable { .. })));
     // It was durable before it was published.
     assert_eq!(store.len(), 1);
+    Ok(())
+}
+
+/// What a checkpoint was at work on when it panicked is not forgotten by the next one.
+#[test]
+fn a_checkpoint_that_panicked_loses_nothing() -> Result<()> {
+    let mut place = Place::new(Limits { checkpoint_records: 100, ..SMALL })?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..10)?;
+    {
+        let mut state = store.shared.state_mut();
+        let recent = std::mem::replace(&mut state.recent, Recent::new(store.width()));
+        state.merging = Some(recent.into());
+    }
+    put_singly(&store, 10..20)?;
+    store.checkpoint()?;
+    for name in 0..20u64 {
+        assert!(store.get(&id(name))?.is_some(), "{name}");
+    }
+    assert_eq!(store.stats().recent, 0);
+    assert_eq!(store.check(|_, _| ())?.findings, []);
     Ok(())
 }
 
