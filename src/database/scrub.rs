@@ -103,7 +103,10 @@ impl Stop {
 
 fn run(scrub: Scrub, collections: &Collections, stop: &Stop) {
     loop {
-        for collection in collections.load_full().values() {
+        let names: Vec<String> = collections.load().keys().cloned().collect();
+        for name in names {
+            // One by one, so that one that is deleted meanwhile is closed.
+            let Some(collection) = collections.load().get(&name).cloned() else { continue };
             let (start, mut read) = (Instant::now(), 0);
             let pace = |bytes| {
                 read += bytes;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::check::damage_in;
 use super::finding::Finding;
 use super::replay::replay;
-use super::segment::SegmentFile;
+use super::segment::{Segment, SegmentFile};
 use super::table::Broken;
 use super::tree::Tree;
 use super::{Shared, Store, lock_mutex};
@@ -78,9 +78,14 @@ impl Store {
             shared.damages.bytes.fetch_add(bytes, Ordering::Relaxed);
             pace(bytes)
         };
-        let segments = shared.state().segments.files();
-        for segment in &segments {
-            if !shared.scrub_segment(segment, &mut pace)? {
+        let number = |segment: &Segment| segment.header.segment;
+        let numbers: Vec<u64> = shared.state().segments.iter().map(number).collect();
+        for number in numbers {
+            // One by one, so that the room of those that are replaced meanwhile becomes free.
+            let segment = shared.state().segments.file(number);
+            if let Some(segment) = segment
+                && !shared.scrub_segment(&segment, &mut pace)?
+            {
                 return Ok(false);
             }
         }

@@ -274,6 +274,11 @@ impl Segments {
         self.iter().map(Segment::to_file).collect()
     }
 
+    /// One of them, by the number of its file.
+    pub(super) fn file(&self, number: u64) -> Option<SegmentFile> {
+        self.iter().find(|segment| segment.header.segment == number).map(Segment::to_file)
+    }
+
     /// The number that the next put gets.
     pub(super) fn next(&self) -> u64 {
         self.open.next()

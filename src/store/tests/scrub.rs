@@ -48,6 +48,35 @@ fn a_flipped_byte_is_found_and_counted_once() -> Result<()> {
     Ok(())
 }
 
+/// Files of the collection that are open and have no name any more.
+#[cfg(target_os = "linux")]
+fn nameless(place: &Place) -> usize {
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let named = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let deleted = |path: &PathBuf| path.to_string_lossy().ends_with(" (deleted)");
+    named.filter(|path| path.starts_with(place.collection()) && deleted(path)).count()
+}
+
+/// A pass may take days, and does not keep all that long what was replaced meanwhile.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_scrub_keeps_one_replaced_segment_at_most() -> Result<()> {
+    let mut place = Place::new(SMALL)?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..60)?;
+    put_singly(&store, 0..60)?;
+    let (mut most, mut compacted) = (0, false);
+    assert!(store.scrub(|_| {
+        most = most.max(nameless(&place));
+        if !std::mem::replace(&mut compacted, true) {
+            compacted = store.compact(|| Ok(())).is_ok_and(|done| done.segments_before > 10);
+        }
+        true
+    })?);
+    assert_eq!((compacted, most), (true, 0));
+    Ok(())
+}
+
 #[test]
 fn what_a_reader_comes_upon_is_counted_too() -> Result<()> {
     let mut place = Place::new(Limits { hash_mask: u64::MAX, ..SMALL })?;
