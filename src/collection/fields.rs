@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::IndexedField;
 use crate::error::Result;
@@ -22,6 +23,9 @@ const CHUNK: usize = 1024;
 /// four live ones: each time goes through all values.
 const FORGET: u64 = 16 * 1024;
 
+/// After an error, such as a damaged record, they are not filled again for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The indexes of a collection's fields. Dropping it ends the work in the background.
 pub(super) struct Fields {
     shared: Arc<Shared>,
@@ -33,6 +37,8 @@ pub(super) struct Fields {
 struct Shared {
     indexes: RwLock<Indexes>,
     stop: AtomicBool,
+    /// When filling them failed last.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// The indexes at one moment.
@@ -83,6 +89,7 @@ impl Fields {
     /// Adds the index of a field, and begins to fill it.
     pub(super) fn add(&self, field: Field) {
         self.shared.write().by_field.entry(field).or_default();
+        *self.shared.failed() = None;
         self.fill();
     }
 
@@ -144,12 +151,14 @@ impl Fields {
     /// Fills the indexes in the background, unless that is under way.
     fn fill(&self) {
         let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
-        if builder.as_ref().is_some_and(|running| !running.is_finished()) {
+        let failed_lately = self.shared.failed().is_some_and(|at| at.elapsed() < PATIENCE);
+        if failed_lately || builder.as_ref().is_some_and(|running| !running.is_finished()) {
             return;
         }
         let (shared, store) = (Arc::clone(&self.shared), Arc::clone(&self.store));
         let fill = move || {
             if let Err(error) = shared.fill(&store) {
+                *shared.failed() = Some(Instant::now());
                 tracing::warn!(%error, "fields are not indexed; searches read payloads instead");
             }
         };
@@ -186,6 +195,10 @@ impl Shared {
 
     fn write(&self) -> RwLockWriteGuard<'_, Indexes> {
         self.indexes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows the indexes every record that they have not seen.
