@@ -32,8 +32,11 @@ use crate::model::Model;
 use crate::model::hyperplanes::Hyperplanes;
 use crate::store::{self, FORMAT_VERSION, Lock, Snapshots, Store, Table};
 
-/// The longest name of a collection or model, in bytes.
+/// The longest name of a collection, in bytes.
 const MAX_NAME_BYTES: usize = 128;
+/// That of a model: with version and ending the name of its file has to fit into an archive of a
+/// snapshot, which leaves 100.
+const MAX_MODEL_NAME_BYTES: usize = 64;
 
 /// A handle on one data directory. Clones are cheap and share it; the directory is locked until
 /// the last one is gone.
@@ -78,6 +81,8 @@ struct Inner {
     /// Whether every collection is searched on disk, whatever its settings say.
     on_disk: bool,
     collections: Arc<Collections>,
+    /// Collections that could not be opened, and why.
+    unopened: Mutex<BTreeMap<String, Error>>,
     /// Held while a collection or model is made or deleted, so that a name is taken once.
     making: Mutex<()>,
     /// Last, so that it is given back after everything else is closed.
@@ -97,9 +102,11 @@ impl Database {
     /// # Ok::<(), nearbit::Error>(())
     /// ```
     ///
+    /// A collection that is damaged harms no other: who asks for it gets the error (see
+    /// [`Database::unopened`]).
+    ///
     /// # Errors
-    /// A directory that another process holds, that is no database, that a newer version wrote,
-    /// or whose segments are damaged.
+    /// A directory that another process holds, that is no database, or that a newer version wrote.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::open_at(dir.as_ref(), false)
     }
@@ -148,14 +155,23 @@ impl Database {
                 table,
                 on_disk,
                 collections: Arc::default(),
+                unopened: Mutex::default(),
                 making: Mutex::default(),
                 _lock: lock,
             }),
         };
         database.open_collections()?;
         if version == FORMAT_VERSION {
-            // An upgrade may have been interrupted.
-            database.collections().iter().try_for_each(Collection::upgrade)?;
+            // An upgrade may have been interrupted; where there is no room it is later gone on with.
+            database.collections().iter().try_for_each(|collection| {
+                match collection.upgrade() {
+                    Err(error) if error.is_full() => {
+                        tracing::warn!(collection = collection.name(), %error, "not upgraded yet");
+                        Ok(())
+                    }
+                    upgraded => upgraded,
+                }
+            })?;
         }
         Ok(database)
     }
@@ -230,9 +246,10 @@ impl Database {
         name: &str,
         settings: &CollectionSettings,
     ) -> Result<Collection> {
-        check_name("collection", name)?;
+        check_name("collection", name, MAX_NAME_BYTES)?;
         let _one_at_a_time = self.making_locked();
-        if self.inner.collections.load().contains_key(name) {
+        let exists = self.inner.collections.load().contains_key(name);
+        if exists || self.unopened_locked().contains_key(name) {
             return Err(Error::Exists {
                 kind: "collection",
                 name: name.to_owned(),
@@ -259,12 +276,46 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or it could not be opened.
     pub fn collection(&self, name: &str) -> Result<Collection> {
-        find(&self.inner.collections.load(), name)
+        if let Some(collection) = self.inner.collections.load().get(name) {
+            return Ok(collection.clone());
+        }
+        let unopened = self.unopened_locked();
+        let Some(error) = unopened.get(name) else {
+            let collections = self.inner.collections.load();
+            let names: Vec<&String> = collections.keys().chain(unopened.keys()).collect();
+            return Err(Error::not_found("collection", name, what_there_is(&names)));
+        };
+        Err(error.repeated())
     }
 
-    /// Every collection, by name.
+    /// The collections that could not be opened, by name, each with the reason: what
+    /// [`Database::collection`] answers for it. They stay as they are until they are deleted, or saved
+    /// by [`repair`].
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// # drop((notes, database));
+    /// use nearbit::Database;
+    ///
+    /// # let file = dir.path().join("collections/notes/MANIFEST");
+    /// # let mut bytes = std::fs::read(&file).unwrap();
+    /// # bytes[30] ^= 1;
+    /// # std::fs::write(&file, bytes).unwrap();
+    /// let database = Database::open(&dir)?; // a bit of the file MANIFEST was flipped
+    /// let (name, error) = &database.unopened()[0];
+    /// assert_eq!(name, "notes");
+    /// assert!(error.to_string().contains("MANIFEST is damaged"));
+    /// assert!(matches!(database.collection("notes"), Err(nearbit::Error::Damaged { .. })));
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    pub fn unopened(&self) -> Vec<(String, Error)> {
+        let unopened = self.unopened_locked();
+        unopened.iter().map(|(name, error)| (name.clone(), error.repeated())).collect()
+    }
+
+    /// Every collection that could be opened, by name.
     ///
     /// ```
     /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
@@ -291,9 +342,13 @@ impl Database {
     /// There is none, or the disk does not answer.
     pub fn delete_collection(&self, name: &str) -> Result<()> {
         let _one_at_a_time = self.making_locked();
-        find(&self.inner.collections.load(), name)?.retire();
+        if !self.unopened_locked().contains_key(name) {
+            self.collection(name)?.retire();
+        }
         self.change(|collections| collections.remove(name));
-        Store::remove(&self.collections_dir().join(name), &self.inner.table)
+        Store::remove(&self.collections_dir().join(name), &self.inner.table)?;
+        self.unopened_locked().remove(name);
+        Ok(())
     }
 
     /// Keeps a model under a name, as its next version, and returns `name@version`. A model whose
@@ -322,7 +377,7 @@ impl Database {
     /// # Errors
     /// A name that is not allowed, or a disk that does not answer.
     pub fn add_model(&self, name: &str, model: &Model) -> Result<String> {
-        check_name("model", name)?;
+        check_name("model", name, MAX_MODEL_NAME_BYTES)?;
         let _one_at_a_time = self.making_locked();
         let versions = self.versions(name)?;
         for &version in &versions {
@@ -382,6 +437,10 @@ impl Database {
         self.inner.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unopened_locked(&self) -> MutexGuard<'_, BTreeMap<String, Error>> {
+        self.inner.unopened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the map of collections; whoever calls holds `making`.
     fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Collection>) -> T) {
         let mut collections = BTreeMap::clone(&self.inner.collections.load());
@@ -396,11 +455,20 @@ impl Database {
     fn open_collections(&self) -> Result<()> {
         for name in folders(&self.collections_dir())? {
             let folder = self.collections_dir().join(&name);
-            if Store::exists(&folder)? {
-                let collection = self.open_collection(&name, &folder)?;
-                self.change(|collections| collections.insert(name, collection));
-            } else {
-                Store::remove_leftover(&folder, &self.inner.table)?;
+            let opened = match Store::exists(&folder) {
+                Ok(true) => self.open_collection(&name, &folder).map(Some),
+                Ok(false) => Store::remove_leftover(&folder, &self.inner.table).map(|()| None),
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(Some(collection)) => {
+                    self.change(|collections| collections.insert(name, collection));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(collection = name, %error, "it is not opened; the others are");
+                    self.unopened_locked().insert(name, error);
+                }
             }
         }
         Ok(())
@@ -543,13 +611,6 @@ fn folders(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn find(collections: &BTreeMap<String, Collection>, name: &str) -> Result<Collection> {
-    collections.get(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = collections.keys().map(String::as_str).collect();
-        Error::not_found("collection", name, what_there_is(&names))
-    })
-}
-
 /// The way out where a name is not found.
 fn what_there_is(names: &[impl AsRef<str>]) -> String {
     match names {
@@ -562,18 +623,16 @@ fn what_there_is(names: &[impl AsRef<str>]) -> String {
 }
 
 /// Names become names of files: letters, digits and `_ - .`, not beginning with a dot.
-fn check_name(kind: &'static str, name: &str) -> Result<()> {
+fn check_name(kind: &'static str, name: &str, max_bytes: usize) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.chars().all(allowed)
-        && !name.starts_with('.')
+    if (1..=max_bytes).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.')
     {
         return Ok(());
     }
     Err(Error::invalid(
         kind,
         format!(
-            "expected a name of 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not \
+            "expected a name of 1 to {max_bytes} letters, digits, '_', '-' or '.', not \
              beginning with '.', got {name:?}"
         ),
     ))

@@ -322,7 +322,8 @@ fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
         table.write(stream.text())?;
     }
     stream.finish()?;
-    Ok(Exit::Done)
+    // The rest is told; that it is not all must not go unnoticed.
+    database.unopened().into_iter().next().map_or(Ok(Exit::Done), |(_, error)| Err(error.into()))
 }
 
 fn index_field(args: &IndexField, console: &Console) -> Result<Exit, Failure> {

@@ -95,6 +95,9 @@ impl Database {
         let mut report = Report::default();
         report.note(store::check_format(self.dir()).map(|_| ()))?;
         check_models(self.dir(), &mut report)?;
+        for (_, error) in self.unopened() {
+            report.note(Err(error))?;
+        }
         for collection in self.collections() {
             match collection.check_stored() {
                 // It was deleted meanwhile.

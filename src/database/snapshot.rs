@@ -62,10 +62,15 @@ impl Database {
     ///
     /// # Errors
     /// A name that is taken or not allowed: 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`, beginning
-    /// with a letter or digit, without `..`; a disk that does not answer.
+    /// with a letter or digit, without `..`; a collection that could not be opened; a disk that does
+    /// not answer.
     pub fn create_snapshot(&self, name: &str) -> Result<Snapshot> {
         // No collection comes or goes meanwhile.
         let _one_at_a_time = self.making_locked();
+        if let Some((_, error)) = self.unopened().into_iter().next() {
+            // Nobody is to believe that it is safe.
+            return Err(error);
+        }
         let snapshots = Snapshots::of(self.dir());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let manifest = snapshots.create(name, now.as_secs(), |making| {

@@ -160,9 +160,14 @@ impl Api {
         let more = collections.len() > size;
         collections.truncate(size);
         let last = collections.last().filter(|_| more);
+        let unopened = match after {
+            "" => self.database.unopened().into_iter().map(|(name, _)| name).collect(),
+            _ => Vec::new(),
+        };
         Ok(proto::ListCollectionsResponse {
             next_page_token: last.map_or(String::new(), |last| last.name().to_owned()),
             collections: collections.iter().map(Into::into).collect(),
+            unopened,
         })
     }
 

@@ -191,6 +191,9 @@ impl Collector for Now {
         let gauge =
             encoder.encode_descriptor("nearbit_calls_in_work", help, None, MetricType::Gauge)?;
         ConstGauge::new(in_work as u64).encode(gauge)?;
+        let help = "Collections that could not be opened";
+        let gauge = encoder.encode_descriptor("nearbit_unopened", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.database.unopened().len() as u64).encode(gauge)?;
         let collections = self.database.collections();
         let sizes: Vec<_> = collections
             .iter()

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nearbit::{Code, Database, NewRecord, RecordId, Search};
+use nearbit::{
+    Code, CollectionSettings, Database, EncoderSpec, Error, NewRecord, RecordId, Search, Width,
+};
 
 use super::inspect::fixture;
 use super::testenv::TestEnv;
@@ -53,6 +55,52 @@ fn a_database_in_use_is_not_checked_from_outside() {
     let _held = Database::open(env.path("db")).unwrap();
     env.fails(5, "check --data-dir db", &["in use by another process"]);
     env.fails(5, "check --data-dir db --repair", &["in use by another process"]);
+}
+
+/// A collection that is damaged harms no other, and who asks for it is told.
+#[test]
+fn one_damaged_collection_locks_nobody_out_of_the_others() {
+    let env = fixture();
+    let segment = "collections/codes/segments/00000002.seg";
+    change(&env, segment, |bytes| bytes[60] ^= 1);
+    let damaged = contents(&env.path("db/collections/codes"));
+    let database = Database::open(env.path("db")).unwrap();
+    assert_eq!(database.collections().len(), 4);
+    let [(name, _)] = &database.unopened()[..] else { panic!("{:?}", database.unopened()) };
+    assert_eq!(name, "codes");
+    let refused = database.collection("codes").unwrap_err();
+    assert!(
+        matches!(&refused, Error::Damaged { file, .. } if file.ends_with(segment)),
+        "{refused}"
+    );
+    let settings = CollectionSettings::new(EncoderSpec::Codes { width: Width::new(64).unwrap() });
+    let taken = database.create_collection("codes", &settings);
+    assert!(matches!(taken, Err(Error::Exists { .. })), "{taken:?}");
+    let missing = database.collection("other").unwrap_err().to_string();
+    assert!(missing.contains("codes"), "{missing}");
+    // A snapshot would lack it.
+    assert!(matches!(database.create_snapshot("all"), Err(Error::Damaged { .. })));
+    assert!(database.snapshots().unwrap().is_empty());
+    assert_eq!(database.check().unwrap().findings.len(), 1);
+    // The others are read and written.
+    let texts = database.collection("texts").unwrap();
+    assert_eq!(texts.search(&Search::text("the moon").limit(3)).unwrap().hits.len(), 3);
+    texts.upsert(vec![NewRecord::text("a new one").with_id("new").unwrap()]).unwrap();
+    drop((texts, database));
+    assert!(contents(&env.path("db/collections/codes")) == damaged);
+
+    env.ok("get --data-dir db --collection texts new");
+    env.fails(8, "get --data-dir db --collection codes c1", &["00000002.seg", "is damaged"]);
+    let listed = env.run("collection list --data-dir db");
+    assert_eq!((listed.code, listed.stdout.lines().count()), (Some(8), 4), "{listed:?}");
+    assert!(listed.stderr.contains("00000002.seg"), "{listed:?}");
+
+    // It may be deleted, and its name is free then.
+    let database = Database::open(env.path("db")).unwrap();
+    database.delete_collection("codes").unwrap();
+    assert!(database.unopened().is_empty());
+    database.create_collection("codes", &settings).unwrap();
+    database.create_snapshot("all").unwrap();
 }
 
 #[test]

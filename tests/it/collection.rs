@@ -319,7 +319,8 @@ fn a_collection_belongs_to_one_model() {
 
     // Another model under the same name is not the collection's.
     two.save(dir.path().join("models/m@1.safetensors")).unwrap();
-    let Err(error) = Database::open(dir.path()) else { panic!("opened with another model") };
+    let database = Database::open(dir.path()).unwrap();
+    let Err(error) = database.collection("c") else { panic!("opened with another model") };
     let message = error.to_string();
     assert!(matches!(error, Error::Damaged { .. }), "{message}");
     assert!(message.contains(&one.digest().to_string()), "{message}");

@@ -42,6 +42,9 @@ struct Contents {
 
 impl Everything {
     fn of(database: &Database) -> Result<Self> {
+        if let Some((_, error)) = database.unopened().into_iter().next() {
+            return Err(error);
+        }
         let mut collections = Vec::new();
         for collection in database.collections() {
             let records = collection.list(None, usize::MAX)?.records;

@@ -54,7 +54,15 @@ impl TestServer {
         listening: impl FnOnce(TcpListener) -> Listeners,
         options: ServerOptions,
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap(), listening, options).await
+    }
+
+    /// Of the database in `dir`.
+    async fn of(
+        dir: TempDir,
+        listening: impl FnOnce(TcpListener) -> Listeners,
+        options: ServerOptions,
+    ) -> Self {
         let database = Database::open(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -23,6 +23,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// All records of a database, as text.
 fn everything(database: &Database) -> String {
+    assert!(database.unopened().is_empty());
     let mut all = String::new();
     for collection in database.collections() {
         let records = collection.list(None, usize::MAX).unwrap().records;

@@ -1,5 +1,6 @@
 //! Collections: create, get, list, delete.
 
+use nearbit::server::{Listeners, ServerOptions};
 use nearbit::{Database, Width};
 use tonic::Code;
 
@@ -58,6 +59,32 @@ async fn a_collection_is_created_described_and_deleted() {
     check_refused(&gone, Code::NotFound, "COLLECTION_NOT_FOUND", "");
     let gone = client.delete_collection(delete).await.unwrap_err();
     check_refused(&gone, Code::NotFound, "COLLECTION_NOT_FOUND", "");
+}
+
+/// A damaged collection is told of, and the others are served.
+#[tokio::test]
+async fn a_damaged_collection_is_refused_and_the_others_are_served() {
+    let server = TestServer::start().await;
+    server.codes("bad", 64).await;
+    server.codes("good", 64).await;
+    let dir = server.close().await;
+    let manifest = dir.path().join("collections/bad/MANIFEST");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(manifest, bytes).unwrap();
+    let server = TestServer::of(dir, Listeners::from, ServerOptions::default()).await;
+    let mut client = server.collections();
+    let page = proto::ListCollectionsRequest::default();
+    let listed = client.list_collections(page).await.unwrap().into_inner();
+    assert_eq!((listed.collections.len(), listed.unopened), (1, vec!["bad".to_owned()]));
+    let get = proto::GetCollectionRequest { name: "bad".to_owned() };
+    let refused = client.get_collection(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+    let get = proto::GetCollectionRequest { name: "good".to_owned() };
+    client.get_collection(get).await.unwrap();
+    let delete = proto::DeleteCollectionRequest { name: "bad".to_owned() };
+    client.delete_collection(delete).await.unwrap();
+    server.codes("bad", 64).await;
 }
 
 #[tokio::test]
