@@ -9,7 +9,7 @@ use super::selection::{READS_PER_LOOK, check_deadline};
 use crate::error::{Error, Result};
 use crate::index::{self, Neighbour};
 use crate::search::{Hit, Search};
-use crate::store::Hold;
+use crate::store::{Head, Hold};
 
 /// The hits of a ball from the centre outwards; made by [`Collection::ball`].
 ///
@@ -25,12 +25,12 @@ use crate::store::Hold;
 pub struct Ball {
     collection: Collection,
     found: vec::IntoIter<Neighbour>,
+    /// Hits that were read together, in order.
+    read: vec::IntoIter<Result<Hit>>,
     /// So that what was found can be read.
     _hold: Hold,
     payload: bool,
     deadline: Option<Instant>,
-    /// Hits that were read so far.
-    read: usize,
 }
 
 impl Collection {
@@ -77,11 +77,31 @@ impl Collection {
         Ok(Ball {
             collection: self.clone(),
             found: found.into_iter(),
+            read: Vec::new().into_iter(),
             _hold: selection.hold,
             payload: search.payload,
             deadline: search.deadline,
-            read: 0,
         })
+    }
+}
+
+impl Ball {
+    /// Reads some hits; those that can be where others cannot.
+    fn read_some(&self, found: &[Neighbour]) -> Vec<Result<Hit>> {
+        let bits = self.collection.width().bits() as f32;
+        let numbers: Vec<u64> = found.iter().map(|neighbour| neighbour.number).collect();
+        let heads = match self.collection.heads(&numbers, self.payload) {
+            Ok(heads) => heads.into_iter().map(Ok).collect(),
+            Err(error) if found.len() == 1 => vec![Err(error)],
+            Err(_) => return found.chunks(1).flat_map(|one| self.read_some(one)).collect(),
+        };
+        let hit = |(neighbour, head): (&Neighbour, Result<Head>)| {
+            let (id, payload) = head?;
+            let distance = neighbour.distance;
+            let score = 1.0 - distance as f32 / bits;
+            Ok(Hit { id, distance, score, group: None, payload })
+        };
+        found.iter().zip(heads).map(hit).collect()
     }
 }
 
@@ -91,19 +111,15 @@ impl Iterator for Ball {
     type Item = Result<Hit>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Neighbour { number, distance } = self.found.next()?;
-        let looks = self.read.is_multiple_of(READS_PER_LOOK);
-        self.read += 1;
-        if looks && let Err(error) = check_deadline(self.deadline) {
-            return Some(Err(error));
+        if self.read.as_slice().is_empty() {
+            let found: Vec<Neighbour> = self.found.by_ref().take(READS_PER_LOOK).collect();
+            if !found.is_empty()
+                && let Err(error) = check_deadline(self.deadline)
+            {
+                return Some(Err(error));
+            }
+            self.read = self.read_some(&found).into_iter();
         }
-        let bits = self.collection.width().bits() as f32;
-        Some(self.collection.record(number).map(|record| Hit {
-            id: record.id,
-            distance,
-            score: 1.0 - distance as f32 / bits,
-            group: None,
-            payload: self.payload.then_some(record.payload),
-        }))
+        self.read.next()
     }
 }

@@ -103,6 +103,21 @@ fn one_damaged_collection_locks_nobody_out_of_the_others() {
     database.create_snapshot("all").unwrap();
 }
 
+/// Hits are read many at a time; where one cannot be, the others of them can.
+#[test]
+fn of_a_ball_the_damaged_record_alone_is_an_error() {
+    let env = fixture();
+    let database = Database::open(env.path("db")).unwrap();
+    let codes = database.collection("codes").unwrap();
+    // The payload of c69.
+    change(&env, "collections/codes/segments/00000004.seg", |bytes| bytes[600] ^= 1);
+    let all = Search::code(Code::zero(codes.width())).radius(64).limit(usize::MAX);
+    let (read, damaged): (Vec<_>, Vec<_>) = codes.ball(&all).unwrap().partition(Result::is_ok);
+    assert_eq!((read.len(), damaged.len()), (88, 1));
+    let distances = read.into_iter().map(|hit| hit.unwrap().distance);
+    assert!(distances.is_sorted());
+}
+
 #[test]
 fn every_kind_of_damage_is_found_and_repaired() {
     let env = fixture();
