@@ -7,7 +7,7 @@ use super::Collection;
 use super::search::check;
 use super::selection::{READS_PER_LOOK, check_deadline};
 use crate::error::{Error, Result};
-use crate::index::{self, Neighbour};
+use crate::index::Neighbour;
 use crate::search::{Hit, Search};
 use crate::store::{Head, Hold};
 
@@ -64,16 +64,9 @@ impl Collection {
         }
         let selection = self.select(search.filter.as_ref(), search.deadline)?;
         let prepared = self.prepare(search, None)?;
-        let query = index::Query {
-            limit: search.limit.saturating_add(usize::from(prepared.itself.is_some())),
-            radius: search.radius,
-            plan: search.plan,
-            deadline: search.deadline,
-            ..index::Query::nearest(&prepared.code, 0)
-        };
-        let mut found = selection.nearest(&self.inner.store, query)?.neighbours;
-        found.retain(|neighbour| Some(neighbour.number) != prepared.itself);
-        found.truncate(search.limit);
+        let query = prepared.query(search, search.limit);
+        let found = selection.nearest(&self.inner.store, query)?.neighbours;
+        let found = prepared.others(found, search.limit);
         Ok(Ball {
             collection: self.clone(),
             found: found.into_iter(),

@@ -9,7 +9,7 @@ use super::rescore::{Candidate, Prepared};
 use super::selection::{READS_PER_LOOK, Selection, check_deadline};
 use crate::error::Result;
 use crate::filter::{Condition, Filter, Value};
-use crate::index::{self, Neighbour, Stats};
+use crate::index::Stats;
 use crate::search::{GroupBy, Search};
 
 /// The first search asks for so many times the hits that all groups hold together; every further
@@ -39,29 +39,22 @@ impl Collection {
         by: &GroupBy,
     ) -> Result<Grouped> {
         let indexed = self.inner.fields.is_complete(&by.field);
-        let query = index::Query {
-            radius: search.radius,
-            plan: search.plan,
-            deadline: search.deadline,
-            ..index::Query::nearest(&prepared.code, 0)
-        };
         let mut ask = search.limit.saturating_mul(by.size).saturating_mul(ASK_TIMES).max(64);
         loop {
-            let limit = ask.saturating_add(usize::from(prepared.itself.is_some()));
-            let found = selection.nearest(&self.inner.store, index::Query { limit, ..query })?;
+            let query = prepared.query(search, ask);
+            let limit = query.limit;
+            let found = selection.nearest(&self.inner.store, query)?;
             let all = found.neighbours.len() < limit;
-            let found_others = found.neighbours.into_iter();
-            let others: Vec<Neighbour> =
-                found_others.filter(|n| Some(n.number) != prepared.itself).collect();
+            let others = prepared.others(found.neighbours, ask);
             let candidates = self.score(&prepared.scorer, &selection.view, &others, search)?;
             let mut groups = self.file(candidates, search, by)?;
             let full = groups.iter().all(|group| group.candidates.len() == by.size);
             let begun = groups.len() == search.limit;
-            if begun && !all && !full && indexed {
+            let to_fill = begun && !all && !full && indexed;
+            if to_fill {
                 self.fill(&mut groups, prepared, search, by)?;
-                return Ok(Grouped { groups, stats: found.stats, tested: found.tested });
             }
-            if all || (begun && full) {
+            if all || (begun && full) || to_fill {
                 return Ok(Grouped { groups, stats: found.stats, tested: found.tested });
             }
             ask = ask.saturating_mul(ASK_TIMES);
@@ -114,16 +107,8 @@ impl Collection {
             let same = Filter::Field(by.field.clone(), Condition::In(vec![group.value.clone()]));
             let filter = Filter::All(search.filter.iter().cloned().chain([same]).collect());
             let selection = self.select(Some(&filter), search.deadline)?;
-            let query = index::Query {
-                limit: by.size.saturating_add(usize::from(prepared.itself.is_some())),
-                radius: search.radius,
-                plan: search.plan,
-                deadline: search.deadline,
-                ..index::Query::nearest(&prepared.code, 0)
-            };
-            let found = selection.nearest(&self.inner.store, query)?.neighbours.into_iter();
-            let others = found.filter(|n| Some(n.number) != prepared.itself).take(by.size);
-            let others: Vec<Neighbour> = others.collect();
+            let found = selection.nearest(&self.inner.store, prepared.query(search, by.size))?;
+            let others = prepared.others(found.neighbours, by.size);
             group.candidates = self.score(&prepared.scorer, &selection.view, &others, search)?;
         }
         // What was replaced meanwhile may have been the only record of a group.

@@ -17,7 +17,7 @@ use super::selection::{READS_PER_LOOK, check_deadline};
 use super::{Collection, KeepVectors, Metric};
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
-use crate::index::{Neighbour, Weights};
+use crate::index::{self, Neighbour, Weights};
 use crate::record::{Record, RecordId, Source};
 use crate::search::{Query, RescoreBy, Search};
 
@@ -53,6 +53,26 @@ pub(super) struct Prepared {
     /// What says which of [`SIEVE`] times as many are worth scoring, where scoring is expensive.
     pub(super) sieve: Option<Scorer>,
     pub(super) scorer: Scorer,
+}
+
+impl Prepared {
+    /// What a search asks the index, of which `limit` others are wanted.
+    pub(super) fn query(&self, search: &Search, limit: usize) -> index::Query<'_> {
+        index::Query {
+            // One more, where the record that was asked about will be taken out again.
+            limit: limit.saturating_add(usize::from(self.itself.is_some())),
+            radius: search.radius,
+            plan: search.plan,
+            deadline: search.deadline,
+            ..index::Query::nearest(&self.code, 0)
+        }
+    }
+
+    /// At most `limit` of what the index found, without the record that was asked about.
+    pub(super) fn others(&self, found: Vec<Neighbour>, limit: usize) -> Vec<Neighbour> {
+        let others = found.into_iter().filter(|found| Some(found.number) != self.itself);
+        others.take(limit).collect()
+    }
 }
 
 impl Collection {

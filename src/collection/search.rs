@@ -227,8 +227,7 @@ impl Collection {
         stats: &mut SearchStats,
     ) -> Result<Vec<Candidate>> {
         let Wanted { chosen_from, scored, found: wanted } = Wanted::of(prepared, search);
-        let others = found.neighbours.into_iter().filter(|n| Some(n.number) != prepared.itself);
-        let mut others: Vec<Neighbour> = others.take(wanted).collect();
+        let mut others = prepared.others(found.neighbours, wanted);
         let (scorer, view) = (&prepared.scorer, &selection.view);
         if let Some(sieve) = &prepared.sieve {
             let weighed = self.score(sieve, view, &others, search)?;
@@ -314,15 +313,7 @@ impl Wanted {
 
 /// What a search asks the index.
 fn query<'a>(prepared: &'a Prepared, search: &Search) -> index::Query<'a> {
-    let wanted = Wanted::of(prepared, search).found;
-    index::Query {
-        // One more, where the record that was asked about will be taken out again.
-        limit: wanted.saturating_add(usize::from(prepared.itself.is_some())),
-        radius: search.radius,
-        plan: search.plan,
-        deadline: search.deadline,
-        ..index::Query::nearest(&prepared.code, 0)
-    }
+    prepared.query(search, Wanted::of(prepared, search).found)
 }
 
 /// An error where a search asks for what does not go, or not together.

@@ -28,7 +28,6 @@ use std::path::Path;
 
 use super::bloom::Bloom;
 use super::files::Files;
-use super::format::SegmentHeader;
 use super::manifest::{Known, Manifest};
 use super::pieces::{Reader, Writer};
 use super::replay;
@@ -112,18 +111,11 @@ pub(super) fn read(
         if said != *known {
             return Err(reader.flaw("it names other segments than MANIFEST"));
         }
-        let mut segment = replay::open(files, dir, known)?;
-        let header = segment.header;
-        let expected = SegmentHeader {
-            segment: known.segment,
-            collection: manifest.collection,
-            width: manifest.width,
-            first: header.first.max(segments.as_ref().map_or(0, Segments::next)),
-            ..header
-        };
+        let after = segments.as_ref().map_or(0, Segments::next);
+        let mut segment = replay::open_named(files, dir, manifest, known, after)?;
         let len = segment.file.len()?;
-        if header != expected || len != known.length {
-            let message = format!("expected {expected:?} and {} bytes, got {len}", known.length);
+        if len != known.length {
+            let message = format!("expected {} bytes, got {len}", known.length);
             return Err(Error::damaged(segment.file.path(), None, message));
         }
         (segment.length, segment.checksum) = (known.length, known.checksum);

@@ -149,22 +149,9 @@ pub(super) fn read_segments(
     let mut killed = Vec::new();
     for (i, known) in manifest.segments.iter().enumerate() {
         let last = i + 1 == manifest.segments.len();
-        let mut segment = replay::open(files, dir, known)?;
+        let after = segments.as_ref().map_or(0, Segments::next);
+        let mut segment = replay::open_named(files, dir, manifest, known, after)?;
         let file = Arc::clone(&segment.file);
-        let first = segment.header.first;
-        // Compaction may have taken out the last records of the segment before.
-        let after = segments.as_ref().map_or(first, Segments::next);
-        let expected = SegmentHeader {
-            version: segment.header.version,
-            segment: known.segment,
-            collection: manifest.collection,
-            width: manifest.width,
-            first: first.max(after),
-        };
-        if segment.header != expected {
-            let message = format!("expected {expected:?}, got {:?}", segment.header);
-            return Err(Error::damaged(file.path(), 0, message));
-        }
         let len = file.len()?;
         if !last && len != known.length {
             let message = format!("expected {} bytes, got {len}", known.length);

@@ -14,7 +14,7 @@ use super::format::{
     SEGMENT_MAGIC, SegmentHeader, check_group_body, check_version, read_group_header,
     read_next_record, read_segment_header,
 };
-use super::manifest::Known;
+use super::manifest::{Known, Manifest};
 use super::segment::Segment;
 use super::wire::Reader;
 use crate::error::{Error, Result};
@@ -47,6 +47,29 @@ pub(super) fn open(files: &Files, dir: &Path, known: &Known) -> Result<Segment> 
     let (header, crc) =
         read_segment_header(&bytes).map_err(|flaw| Error::damaged(&path, 0, flaw))?;
     Ok(Segment::new(file, header, crc, bytes.len() as u64))
+}
+
+/// The same of a segment of the collection in `dir`, of which no record is older than `after`.
+pub(super) fn open_named(
+    files: &Files,
+    dir: &Path,
+    manifest: &Manifest,
+    known: &Known,
+    after: u64,
+) -> Result<Segment> {
+    let segment = open(files, dir, known)?;
+    let header = segment.header;
+    let named = (header.segment, header.collection, header.width);
+    if named != (known.segment, manifest.collection, manifest.width) {
+        return Err(Error::damaged(segment.file.path(), 0, "it is a segment of another place"));
+    }
+    // It may be younger: compaction takes out the last records of a segment too.
+    if header.first < after {
+        let first = header.first;
+        let message = format!("expected it to go on with record {after} or later, got {first}");
+        return Err(Error::damaged(segment.file.path(), 0, message));
+    }
+    Ok(segment)
 }
 
 /// Reads the groups of a segment up to the byte `end`, and gives every record to `each`, with where
