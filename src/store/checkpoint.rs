@@ -110,9 +110,7 @@ impl Drop for Store {
         if let Err(error) = self.settle() {
             tracing::warn!(%error, "the last checkpoint failed; the next open reads more");
         }
-        if self.shared.leaves_closed()
-            && let Err(error) = self.shared.leave_closed()
-        {
+        if let Err(error) = self.shared.leave_closed() {
             tracing::warn!(%error, "the next open reads the segments");
         }
     }

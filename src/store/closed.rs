@@ -161,6 +161,13 @@ impl Shared {
     /// Leaves `CLOSED`, where everything is durable and in the table. Nobody writes any more.
     pub(super) fn leave_closed(&self) -> Result<()> {
         let path = self.dir.join(CLOSED);
+        if !self.leaves_closed() {
+            // What it left when it held more.
+            return match self.files.exists(&taken_away(&path))? {
+                true => self.files.remove_file(&taken_away(&path)),
+                false => Ok(()),
+            };
+        }
         let state = self.state();
         let manifest = lock_mutex(&self.manifest).clone();
         let whole = state.broken.is_none()

@@ -61,6 +61,21 @@ fn a_clean_close_spares_the_next_open_the_segments() -> Result<()> {
 }
 
 #[test]
+fn a_collection_that_became_small_leaves_no_note() -> Result<()> {
+    let mut place = Place::new(Limits { closed_records: 30, ..SMALL })?;
+    let store = place.create(64)?;
+    put_singly(&store, 0..40)?;
+    drop(store);
+    let notes = ["CLOSED", "CLOSED.in-use"].map(|name| place.collection().join(name));
+    assert!(notes[0].exists());
+    let (store, _) = place.open()?;
+    store.commit((0..20u64).map(|name| Operation::Delete(id(name))).collect())?;
+    drop(store);
+    assert!(!notes.iter().any(|note| note.exists()));
+    Ok(())
+}
+
+#[test]
 fn a_crash_after_a_write_costs_the_note_and_nothing_else() -> Result<()> {
     let (mut place, mut model) = closed()?;
     crash(place.open_lean()?);
