@@ -7,7 +7,8 @@
 use std::fmt;
 use std::ops::{BitAndAssign, BitOrAssign, Range, SubAssign};
 
-use roaring::{MultiOps, RoaringTreemap};
+use roaring::bitmap::Iter;
+use roaring::{MultiOps, RoaringBitmap, RoaringTreemap};
 
 /// A set of record numbers.
 ///
@@ -70,13 +71,22 @@ impl Numbers {
 
     /// The numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        let mut bitmaps = self.0.bitmaps().map(|(high, low)| (u64::from(high) << 32, low.iter()));
+        let mut bitmaps = self.0.bitmaps().map(|(high, low)| {
+            (u64::from(high) << 32, low.iter(), low.statistics().n_run_containers > 0)
+        });
         let mut bitmap = bitmaps.next();
         // Many at a time take half as long as one by one.
         let (mut some, mut next, mut end) = ([0; 256], 0, 0);
         std::iter::from_fn(move || {
             while next == end {
-                (next, end) = (0, bitmap.as_mut()?.1.next_many(&mut some).len());
+                let (_, low, has_runs) = bitmap.as_mut()?;
+                // In roaring 0.12.0 `next_many` passes over a run of 65,536 numbers.
+                let many = if *has_runs {
+                    next_of_runs(low, &mut some)
+                } else {
+                    low.next_many(&mut some).len()
+                };
+                (next, end) = (0, many);
                 if end == 0 {
                     bitmap = bitmaps.next();
                 }
@@ -85,6 +95,12 @@ impl Numbers {
             Some(bitmap.as_ref()?.0 | u64::from(some[next - 1]))
         })
     }
+}
+
+/// The next numbers into `some`; how many they are.
+fn next_of_runs(numbers: &mut Iter, some: &mut [u32]) -> usize {
+    let filled = some.iter_mut().zip(numbers).map(|(place, number)| *place = number);
+    filled.count()
 }
 
 impl From<Range<u64>> for Numbers {
@@ -131,7 +147,69 @@ impl fmt::Debug for Numbers {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// So do those that are made of others.
+    #[test]
+    fn sets_of_whole_blocks_unite_intersect_and_differ() {
+        const BLOCK: u64 = 1 << 16;
+        let sets: [BTreeSet<u64>; 5] = [
+            (0..3 * BLOCK + 7).collect(),
+            (5..2 * BLOCK).collect(),
+            (BLOCK..2 * BLOCK).collect(),
+            (0..3 * BLOCK).step_by(3).collect(),
+            (0..3 * BLOCK).step_by(1000).collect(),
+        ];
+        // As a range where it is one, and of single numbers.
+        let made = |set: &BTreeSet<u64>| {
+            let range = set.first().copied().unwrap_or(0)..set.last().map_or(0, |last| last + 1);
+            match set.len() as u64 == range.end - range.start {
+                true => Numbers::from(range),
+                false => set.iter().copied().collect(),
+            }
+        };
+        for a in &sets {
+            for b in &sets {
+                let other = made(b);
+                let mut all: [Numbers; 3] = std::array::from_fn(|_| made(a));
+                all[0] &= &other;
+                all[1] |= &other;
+                all[2] -= &other;
+                assert!(all[0].iter().eq(a.intersection(b).copied()));
+                assert!(all[1].iter().eq(a.union(b).copied()));
+                assert!(all[2].iter().eq(a.difference(b).copied()));
+                assert!(Numbers::union([&made(a), &other]).iter().eq(a.union(b).copied()));
+            }
+        }
+    }
+
+    /// Sets of ranges and of single numbers, as they are and less some, against a plain list.
+    #[test]
+    fn all_numbers_come_back_in_order_however_they_came_in() {
+        const BLOCK: u64 = 1 << 16;
+        let ranges = [0..BLOCK, 0..3 * BLOCK + 7, 5..2 * BLOCK, BLOCK - 1..BLOCK + 1, 0..0];
+        let highs = [0, 9 * BLOCK, 7 << 32, (1 << 32) - BLOCK];
+        let singles = [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK, 10 * BLOCK + 5, (7 << 32) + 3, u64::MAX];
+        for range in &ranges {
+            for high in highs {
+                let range = range.start + high..range.end + high;
+                let set = Numbers::from(range.clone());
+                assert!(set.iter().eq(range.clone()), "{range:?}");
+                let mut with: BTreeSet<u64> = range.clone().collect();
+                let (mut set_with, mut less) = (set.clone(), set);
+                for single in singles {
+                    with.insert(single);
+                    set_with.insert(single);
+                    less.remove(single);
+                }
+                assert!(set_with.iter().eq(with.iter().copied()), "{range:?} and single ones");
+                let left = range.clone().filter(|number| !singles.contains(number));
+                assert!(less.iter().eq(left), "{range:?} less single ones");
+            }
+        }
+    }
 
     #[test]
     fn all_numbers_come_back_in_order_however_many_and_high() {

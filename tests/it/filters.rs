@@ -335,3 +335,31 @@ fn readers_see_a_replaced_record_once() {
     });
     assert_eq!(collection.count(&parse("a == 1")).unwrap(), 20);
 }
+
+/// More records than a block of a compressed set holds, and all that follow one another match.
+#[test]
+fn a_filter_that_all_records_match_loses_none() {
+    const RECORDS: u64 = 3 * (1 << 16) + 7;
+    let dir = TempDir::new().unwrap();
+    let database = Database::open(dir.path()).unwrap();
+    let collection = database.create_collection("c", &settings(&["a"])).unwrap();
+    for start in (0..RECORDS).step_by(16_384) {
+        let record = |i: u64| {
+            let record = NewRecord::code(code(i as u8)).with_id(i.to_string()).unwrap();
+            record.with_payload(Payload::from_json(r#"{"a": 1}"#).unwrap())
+        };
+        collection.upsert((start..RECORDS.min(start + 16_384)).map(record).collect()).unwrap();
+    }
+    wait(&collection);
+    for filter in ["true", "a == 1", "a != 2", "not (b exists)"] {
+        let filter = parse(filter);
+        assert_eq!(collection.count(&filter).unwrap(), RECORDS, "{filter}");
+        for plan in [Plan::Auto, Plan::Scan, Plan::Probe] {
+            let search = Search::code(code(0)).limit(usize::MAX).filter(filter.clone()).plan(plan);
+            let found = collection.search(&search).unwrap().hits.len();
+            assert_eq!(found as u64, RECORDS, "{filter}, {plan:?}");
+        }
+    }
+    assert_eq!(collection.delete_matching(&parse("a == 1")).unwrap(), RECORDS);
+    assert_eq!(collection.info().records, 0);
+}
