@@ -25,13 +25,15 @@ const GROUP_BYTES: usize = 8 << 20;
 ///
 /// Fields that are neither id nor source become the payload. A record whose id is there already is
 /// replaced; of two rows with the same id the later one stays. Rows without ids are named by their
-/// row number, which goes on from file to file.
+/// row number, which goes on from file to file; where such a record is there already, they are refused
+/// unless --replace, --resume or --first-id says what is meant.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   nearbit index articles.jsonl.gz --data-dir db --collection news
   nearbit index embeddings.npy --labels questions.jsonl.gz --data-dir db -c questions
   nearbit index codes.npy --data-dir db -c codes --bit-order lsb
+  nearbit index more-codes.npy --data-dir db -c codes --first-id 1000000
   zcat big.jsonl.gz | nearbit index - --data-dir db -c news --rejects bad.jsonl")]
 pub struct Args {
     /// Files: JSONL, CSV, TSV, .npy, .fvecs, .bvecs, IDX, folders of texts; - for standard input
@@ -52,6 +54,12 @@ pub struct Args {
     /// Pass over rows whose id is stored already, to go on after an interruption
     #[arg(long)]
     resume: bool,
+    /// Replace the records that rows without ids have the numbers of
+    #[arg(long, conflicts_with = "resume")]
+    replace: bool,
+    /// The number of the first row, where rows have no ids [default: 0]
+    #[arg(long, value_name = "N")]
+    first_id: Option<u64>,
     /// When a group is durable, whatever the collection has: before the next one is written, or at
     /// most so many milliseconds later; at the end all is synced
     #[arg(long, value_name = "sync|interval:MS", value_parser = durability)]
@@ -82,6 +90,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         durability: args.durability.unwrap_or(collection.info().durability),
         dry_run: args.dry_run,
         resume: args.resume,
+        replace: args.replace,
+        is_renumbered: args.first_id.is_some(),
         rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
         group: Group::default(),
         counts: Counts::default(),
@@ -90,7 +100,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         payload_field: args.payload_field.clone(),
         ..args.labels.add_to(args.reading.options(source))
     };
-    let mut next_row = 0;
+    let mut next_row = args.first_id.unwrap_or(0);
     for path in &args.inputs {
         let options = ReadOptions { first_row: next_row, ..options.clone() };
         let done = indexing.file(path, &options, &mut next_row, console);
@@ -166,6 +176,9 @@ struct Indexing<'a> {
     durability: Durability,
     dry_run: bool,
     resume: bool,
+    replace: bool,
+    /// Whether --first-id is given.
+    is_renumbered: bool,
     rejects: Option<Rejects>,
     group: Group,
     counts: Counts,
@@ -186,6 +199,8 @@ struct Group {
     /// Where each stands in its file.
     places: Vec<Place>,
     ids: HashSet<RecordId>,
+    /// Which of them are named by the numbers of their rows.
+    numbered: Vec<usize>,
     bytes: usize,
 }
 
@@ -204,18 +219,23 @@ impl Indexing<'_> {
             let row = row?;
             *next_row = row.number + 1;
             self.counts.rows += 1;
-            let Row { number, place, record } = row;
+            let Row { number, place, is_numbered, record } = row;
             let checked = record.and_then(|record| match self.collection.check(&record) {
                 Ok(()) => Ok(record),
                 Err(error) => Err(error.within(&format!("{place}: "))),
             });
             match checked {
+                Ok(_) if self.is_renumbered && !is_numbered => {
+                    let message =
+                        "the row has an id, and --first-id would have no effect; leave it out";
+                    return Err(Error::invalid(place.to_string(), message).into());
+                }
                 Ok(record) => {
                     // Within a group an id may stand once; the later row replaces the earlier.
                     if record.id.as_ref().is_some_and(|id| self.group.ids.contains(id)) {
                         self.write()?;
                     }
-                    self.group.push(record, place);
+                    self.group.push(record, place, is_numbered);
                 }
                 Err(error) => self.reject(number, &place, error)?,
             }
@@ -247,9 +267,34 @@ impl Indexing<'_> {
         }
     }
 
+    /// An error where the number of a row is the id of a record. Row 7 of a file says nothing of row 7
+    /// of another, so that to replace it would be to lose it.
+    fn check_numbers(
+        &self,
+        records: &[NewRecord],
+        places: &[Place],
+        numbered: &[usize],
+    ) -> Result<(), Failure> {
+        let ids: Vec<RecordId> = numbered.iter().filter_map(|&i| records[i].id.clone()).collect();
+        let stored = self.collection.get(&ids)?;
+        let Some(found) = stored.iter().position(Option::is_some) else { return Ok(()) };
+        let message = format!(
+            "the row has no id, and record {:?}, which its number would name, is there already; name \
+             the field of the ids with --id-field, number these rows from another number on with \
+             --first-id (the collection holds {} records), go on after an interruption with --resume, \
+             or replace such records with --replace",
+            ids[found].as_str(),
+            self.collection.info().records
+        );
+        Err(Error::invalid(places[numbered[found]].to_string(), message).into())
+    }
+
     /// Writes the group.
     fn write(&mut self) -> Result<(), Failure> {
-        let Group { mut records, places, .. } = std::mem::take(&mut self.group);
+        let Group { mut records, places, numbered, .. } = std::mem::take(&mut self.group);
+        if !self.resume && !self.replace {
+            self.check_numbers(&records, &places, &numbered)?;
+        }
         if self.resume {
             let ids: Vec<RecordId> = records.iter().filter_map(|r| r.id.clone()).collect();
             let stored = self.collection.get(&ids)?;
@@ -275,7 +320,7 @@ impl Indexing<'_> {
 }
 
 impl Group {
-    fn push(&mut self, record: NewRecord, place: Place) {
+    fn push(&mut self, record: NewRecord, place: Place, is_numbered: bool) {
         self.bytes += match &record.source {
             Some(Source::Text(text)) => text.len(),
             Some(Source::Vector(vector)) => 4 * vector.len(),
@@ -283,6 +328,9 @@ impl Group {
             Some(Source::Code(_)) | None => 64,
         };
         self.ids.extend(record.id.clone());
+        if is_numbered {
+            self.numbered.push(self.records.len());
+        }
         self.records.push(record);
         self.places.push(place);
     }

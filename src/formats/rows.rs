@@ -89,6 +89,8 @@ pub struct Row {
     pub number: u64,
     /// Where it stands.
     pub place: Place,
+    /// Whether the row has no id and its record is named by the number.
+    pub is_numbered: bool,
     /// The record, or what is wrong with this row; the rows after it can be read.
     pub record: Result<NewRecord>,
 }
@@ -152,14 +154,18 @@ impl Rows {
         let place = at.place(&self.file);
         let number = self.number;
         self.number += 1;
+        let mut is_numbered = false;
         let record = row
             .and_then(|row| match labels {
                 Some(fields) => fields?.join(row, &self.label_field),
                 None => Ok(row),
             })
-            .and_then(|row| self.record(row, number))
+            .and_then(|row| {
+                is_numbered = row.id.is_none();
+                self.record(row, number)
+            })
             .map_err(|error| located(error, &place));
-        Ok(Some(Row { number, place, record }))
+        Ok(Some(Row { number, place, is_numbered, record }))
     }
 
     /// The record of a row, if it is like the rows before.

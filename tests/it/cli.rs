@@ -382,7 +382,8 @@ fn rows_beyond_the_memory_are_streamed() {
 fn vectors_that_do_not_fit() {
     let env = TestEnv::new();
     env.ok("collection create v --data-dir db --bits 16 --dim 2");
-    let index = |file: &str| format!("index {file} --data-dir db -c v");
+    // Row 0 is indexed each time, before the fault.
+    let index = |file: &str| format!("index {file} --data-dir db -c v --replace");
     for (bad, part) in [
         (f32::NAN, "v.npy row 1: expected finite 32-bit numbers, got NaN in column 1"),
         (f32::INFINITY, "v.npy row 1: expected finite 32-bit numbers, got inf in column 1"),
@@ -422,7 +423,7 @@ fn codes_that_do_not_fit() {
     env.fails(1, index, &["x.npy row 1: code: bits are set beyond the first 12"]);
     env.fails(1, &format!("{index} --bits 16"), &["12 bits", "--bits 16"]);
     env.file("x.npy", npy("|u1", "(1, 2)", &[0x0f, 0x01]));
-    env.ok(&format!("{index} --bits 12 --bit-order lsb"));
+    env.ok(&format!("{index} --bits 12 --bit-order lsb --replace"));
     assert_eq!(env.one("get 0 --data-dir db -c c")["code"], "f080");
     env.fails(
         1,
@@ -520,6 +521,47 @@ fn standard_input_and_several_files() {
     let lines =
         env.run_with("search --data-dir db -c s --input - --limit 1", "{\"text\":\"three four\"}");
     assert_eq!(ids(&lines.lines()[0]), ["1"]);
+}
+
+/// A second file of rows without ids once replaced the records of the first, number by number.
+#[test]
+fn rows_without_ids_replace_nothing_unless_that_is_said() {
+    let env = with_codes();
+    env.file("more.npy", npy("|u1", "(3, 1)", &[0x10, 0x20, 0x30]));
+    let more = "index more.npy --data-dir db -c c";
+    let refused = ["more.npy row 0", "record \"0\"", "--id-field", "--first-id", "8 records"];
+    env.fails(1, more, &refused);
+    env.fails(1, &format!("{more} --dry-run"), &refused);
+    env.fails(1, &format!("{more} --first-id 7"), &["record \"7\"", "--resume", "--replace"]);
+    assert_eq!(env.one("get 0 --data-dir db -c c")["code"], "00");
+    assert_eq!(env.one("count --data-dir db -c c")["count"], 8);
+
+    assert_eq!(env.one(&format!("{more} --first-id 8"))["replaced"], 0);
+    assert_eq!(env.one("get 10 --data-dir db -c c")["code"], "30");
+    assert_eq!(env.one(&format!("{more} --resume"))["skipped"], 3);
+    assert_eq!(env.one("get 0 --data-dir db -c c")["code"], "00");
+    assert_eq!(env.one(&format!("{more} --replace"))["replaced"], 3);
+    assert_eq!(env.one("get 0 --data-dir db -c c")["code"], "10");
+    env.fails(2, &format!("{more} --replace --resume"), &["cannot be used with"]);
+
+    // An id of its own says what it replaces, and takes no number.
+    env.file("named.jsonl", "{\"id\":0,\"code\":\"40\"}\n");
+    let named = "index named.jsonl --data-dir db -c c";
+    env.fails(1, &format!("{named} --first-id 8"), &["named.jsonl:1", "--first-id", "no effect"]);
+    assert_eq!(env.one(named)["replaced"], 1);
+
+    // Within one run the numbers go on, and beyond what was indexed in it they replace nothing either.
+    env.ok("collection create d --data-dir db --bits 8 --codes");
+    env.ok("index codes.npy more.npy --data-dir db -c d");
+    assert_eq!(env.one("count --data-dir db -c d")["count"], 11);
+    env.ok("collection create e --data-dir db --bits 8 --codes");
+    env.file("one.jsonl", "{\"id\":2,\"code\":\"40\"}\n");
+    env.fails(
+        1,
+        "index one.jsonl more.npy --data-dir db -c e",
+        &["more.npy row 1", "record \"2\""],
+    );
+    assert_eq!(env.one("get 2 --data-dir db -c e")["code"], "40");
 }
 
 #[test]
@@ -796,7 +838,7 @@ fn near_duplicates_in_groups() {
 fn compact_gives_room_back_and_says_how_much() {
     let env = with_codes();
     for _ in 0..5 {
-        env.ok("index codes.npy --data-dir db -c c");
+        env.ok("index codes.npy --data-dir db -c c --replace");
     }
     let dead = env.one("stats --data-dir db -c c")["sizes"]["dead_records"].clone();
     assert_eq!(dead, 40);
@@ -821,8 +863,8 @@ fn a_collection_and_an_import_say_when_writes_are_durable() {
     let set = env.one("collection durability c interval:250 --data-dir db");
     assert_eq!(set["durability"], "interval:250");
     assert_eq!(env.one("collection show c --data-dir db")["durability"], "interval:250");
-    env.ok("index codes.npy --data-dir db -c c");
-    env.ok("index codes.npy --data-dir db -c c --durability sync");
+    env.ok("index codes.npy --data-dir db -c c --replace");
+    env.ok("index codes.npy --data-dir db -c c --replace --durability sync");
     let made =
         env.one("collection create d --data-dir db --bits 8 --codes --durability interval:1");
     assert_eq!(made["durability"], "interval:1");
