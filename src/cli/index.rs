@@ -100,6 +100,9 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         payload_field: args.payload_field.clone(),
         ..args.labels.add_to(args.reading.options(source))
     };
+    if args.inputs.len() > 1 {
+        args.inputs.iter().try_for_each(|path| check_opens(path, &options))?;
+    }
     let mut next_row = args.first_id.unwrap_or(0);
     for path in &args.inputs {
         let options = ReadOptions { first_row: next_row, ..options.clone() };
@@ -168,6 +171,16 @@ fn wanted(
         Some(input) if !codes_in_file => source_kind(input),
         _ => Some(SourceKind::Code { width, bit_order }),
     })
+}
+
+/// An error where an input cannot be opened: before those in front of it are written.
+fn check_opens(path: &Path, options: &ReadOptions) -> Result<(), Error> {
+    // What a pipe holds can be read once.
+    let is_other = path.metadata().is_ok_and(|metadata| !metadata.is_file());
+    match Origin::from(path) {
+        Origin::Path(_) if !is_other => open(&Origin::from(path), options).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Reads rows, checks them, writes them in groups.

@@ -565,6 +565,17 @@ fn rows_without_ids_replace_nothing_unless_that_is_said() {
 }
 
 #[test]
+fn nothing_is_indexed_where_a_later_file_cannot_be_opened() {
+    let env = with_codes();
+    env.file("good.jsonl", "{\"id\":\"good\",\"code\":\"01\"}\n").file("what", "hello");
+    for (bad, code, part) in [("none.jsonl", 3, "no file \"none.jsonl\""), ("what", 1, "--format")]
+    {
+        env.fails(code, &format!("index good.jsonl {bad} --data-dir db -c c"), &[part]);
+        assert_eq!(env.one("count --data-dir db -c c")["count"], 8, "{bad}");
+    }
+}
+
+#[test]
 fn what_is_read_is_not_written_over() {
     let env = with_codes();
     let text = "{\"text\":\"a b\"}\n";
