@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nearbit::formats::{BitOrder, Origin, Place, ReadOptions, Row, SourceKind, open};
+use nearbit::formats::{BitOrder, ColumnType, Origin, Place, ReadOptions, Row, SourceKind, open};
 use nearbit::{Collection, Durability, Error, InputKind, NewRecord, RecordId, Source, Width};
 use serde_json::json;
 
@@ -34,6 +34,7 @@ Examples:
   nearbit index embeddings.npy --labels questions.jsonl.gz --data-dir db -c questions
   nearbit index codes.npy --data-dir db -c codes --bit-order lsb
   nearbit index more-codes.npy --data-dir db -c codes --first-id 1000000
+  nearbit index books.csv --field-type year=integer --data-dir db -c books
   zcat big.jsonl.gz | nearbit index - --data-dir db -c news --rejects bad.jsonl")]
 pub struct Args {
     /// Files: JSONL, CSV, TSV, .npy, .fvecs, .bvecs, IDX, folders of texts; - for standard input
@@ -45,6 +46,10 @@ pub struct Args {
     /// fields that are neither id nor source]
     #[arg(long, value_name = "FIELD")]
     payload_field: Option<String>,
+    /// What a column of CSV or TSV holds, as in year=integer: integer, number or bool (an empty cell is
+    /// then no field), or text; repeat it for several [default: text]
+    #[arg(long = "field-type", value_name = "COLUMN=TYPE", value_parser = column_type)]
+    column_types: Vec<(String, ColumnType)>,
     /// Read and check every row, but write nothing
     #[arg(long)]
     dry_run: bool,
@@ -98,6 +103,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     };
     let options = ReadOptions {
         payload_field: args.payload_field.clone(),
+        column_types: args.column_types.clone(),
         ..args.labels.add_to(args.reading.options(source))
     };
     if args.inputs.len() > 1 {
@@ -171,6 +177,13 @@ fn wanted(
         Some(input) if !codes_in_file => source_kind(input),
         _ => Some(SourceKind::Code { width, bit_order }),
     })
+}
+
+/// The type of a column, for clap.
+fn column_type(text: &str) -> Result<(String, ColumnType), String> {
+    let (column, kind) = text.rsplit_once('=').ok_or("expected COLUMN=TYPE, as in year=integer")?;
+    let kind = kind.parse().map_err(|error: Error| error.to_string())?;
+    Ok((column.to_owned(), kind))
 }
 
 /// An error where an input cannot be opened: before those in front of it are written.

@@ -1,7 +1,7 @@
 //! CSV and TSV: a header line with the names of the fields, then a row a record.
 //!
-//! Values stay text: `007` may be a number or a name, and only its owner knows. Quoting is
-//! RFC 4180's.
+//! Values stay text: `007` may be a number or a name, and only its owner knows, who says so with
+//! [`ColumnType`]s. Quoting is RFC 4180's.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use std::sync::Arc;
 use ::csv::{ByteRecord, ReaderBuilder};
 use serde_json::Value;
 
+use super::column::ColumnType;
 use super::fields::Fields;
 use super::parsed::{Object, Parsed, ReadRows};
 use super::place::At;
 use super::source::Source;
-use super::{MAX_ROW_BYTES, bad_row};
+use super::{MAX_ROW_BYTES, ReadOptions, bad_row};
 use crate::error::{Error, Result};
 
 /// The rows of a file as objects.
@@ -21,6 +22,8 @@ pub(super) struct Table {
     name: Arc<str>,
     reader: ::csv::Reader<Budget>,
     header: Vec<String>,
+    /// What is said of the cells of each column.
+    types: Vec<Option<ColumnType>>,
     row: ByteRecord,
     /// The line on which the last row began, counted from 1.
     pub line: u64,
@@ -28,7 +31,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Reads the header.
-    pub fn new(source: Source, delimiter: u8) -> Result<Self> {
+    pub fn new(source: Source, delimiter: u8, options: &ReadOptions) -> Result<Self> {
         let name = source.name.clone();
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
@@ -36,7 +39,8 @@ impl Table {
             .has_headers(false)
             .from_reader(Budget { source, left: MAX_ROW_BYTES });
         let row = ByteRecord::new();
-        let mut table = Self { name, reader, header: Vec::new(), row, line: 0 };
+        let (header, types) = (Vec::new(), Vec::new());
+        let mut table = Self { name, reader, header, types, row, line: 0 };
         let header = match table.next_row()? {
             Some(Ok(header)) => header,
             Some(Err(error)) => return Err(error.within(&table.name)),
@@ -50,8 +54,15 @@ impl Table {
                 return Err(Error::invalid(&*table.name, message));
             }
         }
+        let named = |field: &String| options.column_types.iter().find(|(name, _)| name == field);
+        table.types = header.iter().map(|field| named(field).map(|(_, kind)| *kind)).collect();
         table.header = header;
         Ok(table)
+    }
+
+    /// The names of the columns.
+    pub fn columns(&self) -> &[String] {
+        &self.header
     }
 
     /// The values of the next row.
@@ -92,7 +103,16 @@ impl Table {
                 let message = format!("expected {expected} values as in the header, got {got}");
                 return Err(bad_row(message));
             }
-            Ok(self.header.iter().cloned().zip(values.into_iter().map(Value::String)).collect())
+            let mut object = Object::new();
+            for ((field, kind), cell) in self.header.iter().zip(&self.types).zip(values) {
+                let value = match kind {
+                    None => Value::String(cell),
+                    Some(_) if cell.trim().is_empty() => continue,
+                    Some(kind) => kind.value(&cell).map_err(|why| Error::invalid(field, why))?,
+                };
+                object.insert(field.clone(), value);
+            }
+            Ok(object)
         })))
     }
 
@@ -133,12 +153,16 @@ pub(super) struct CsvRows {
 }
 
 impl CsvRows {
-    pub fn new(source: Source, delimiter: u8, fields: Fields) -> Result<Self> {
-        Ok(Self { table: Table::new(source, delimiter)?, fields })
+    pub fn new(source: Source, delimiter: u8, options: &ReadOptions) -> Result<Self> {
+        Ok(Self { table: Table::new(source, delimiter, options)?, fields: Fields::new(options) })
     }
 }
 
 impl ReadRows for CsvRows {
+    fn columns(&self) -> &[String] {
+        self.table.columns()
+    }
+
     fn next_row(&mut self) -> Result<Option<Parsed>> {
         let Some(object) = self.table.next_object()? else { return Ok(None) };
         let at = At::Line(self.table.line);

@@ -41,8 +41,8 @@ impl Labels {
                 Reader::Integers(Integers::new(Array::new(source, header)?)?)
             }
             Format::Jsonl => Reader::Lines(Lines::new(source)),
-            Format::Csv => Reader::Table(Table::new(source, b',')?),
-            Format::Tsv => Reader::Table(Table::new(source, b'\t')?),
+            Format::Csv => Reader::Table(Table::new(source, b',', options)?),
+            Format::Tsv => Reader::Table(Table::new(source, b'\t', options)?),
             other => {
                 return Err(source.invalid(format!(
                     "expected labels as IDX, integer .npy, JSONL or CSV, got {}",
@@ -51,6 +51,14 @@ impl Labels {
             }
         };
         Ok(Self { name, reader, required: options.label_field.clone(), rows: 0 })
+    }
+
+    /// The names of the columns of a table.
+    pub fn columns(&self) -> &[String] {
+        match &self.reader {
+            Reader::Table(table) => table.columns(),
+            _ => &[],
+        }
     }
 
     /// What belongs to the next row of `file`, which `is_there` or not. The two must end together.

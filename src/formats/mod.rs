@@ -20,6 +20,7 @@
 //! with the file, except for Fortran-ordered arrays and the list of a folder's files.
 
 mod array;
+mod column;
 mod csv;
 mod dataset;
 mod detect;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use crate::code::{Code, Width};
 use crate::error::{Error, Result};
 
+pub use column::ColumnType;
 pub use dataset::{Dataset, load, load_codes, load_spread};
 pub use fields::nearest_name;
 pub use place::Place;
@@ -196,6 +198,8 @@ pub struct ReadOptions {
     /// integer .npy, or JSONL or CSV whose fields join the payload and whose `id` names the
     /// record.
     pub labels: Option<Origin>,
+    /// What columns of CSV and TSV hold where it is not text, by name: of this file, or of `labels`.
+    pub column_types: Vec<(String, ColumnType)>,
     /// The number of the first row, for files that continue another.
     pub first_row: u64,
 }

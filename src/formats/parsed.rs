@@ -14,6 +14,11 @@ pub(super) trait ReadRows: Send {
     /// The next row. The outer error ends the file: nothing behind it can be read.
     fn next_row(&mut self) -> Result<Option<Parsed>>;
 
+    /// The names of the columns of a table.
+    fn columns(&self) -> &[String] {
+        &[]
+    }
+
     /// The number of rows, where the length of the file confirms it.
     fn checked_rows(&self) -> Option<u64> {
         None

@@ -13,7 +13,7 @@ use super::labels::Labels;
 use super::parsed::{Object, Parsed, Parts, ReadRows};
 use super::place::Place;
 use super::source::{self, Progress};
-use super::{Format, Origin, ReadOptions, bad_row, idx, npy};
+use super::{Format, Origin, ReadOptions, bad_row, column, idx, npy};
 use crate::error::{Error, Result};
 use crate::input::InputKind;
 use crate::record::{NewRecord, Payload, RecordId, Source};
@@ -48,6 +48,8 @@ pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Rows> {
             (source.name.clone(), source.progress.clone(), reader(source, options)?)
         }
     };
+    let columns = [reader.columns(), labels.as_ref().map_or(&[][..], Labels::columns)];
+    column::check(&options.column_types, columns, &file)?;
     Ok(Rows {
         file,
         reader,
@@ -66,8 +68,8 @@ fn reader(mut source: source::Source, options: &ReadOptions) -> Result<Box<dyn R
     let format = options.format.map_or_else(|| detect(&source), Ok)?;
     Ok(match format {
         Format::Jsonl => Box::new(JsonlRows::new(source, Fields::new(options))),
-        Format::Csv => Box::new(CsvRows::new(source, b',', Fields::new(options))?),
-        Format::Tsv => Box::new(CsvRows::new(source, b'\t', Fields::new(options))?),
+        Format::Csv => Box::new(CsvRows::new(source, b',', options)?),
+        Format::Tsv => Box::new(CsvRows::new(source, b'\t', options)?),
         Format::Npy => {
             let header = npy::header(&mut source)?;
             Box::new(ArrayRows::new(Array::new(source, header)?, options.source)?)

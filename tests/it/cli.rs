@@ -565,6 +565,44 @@ fn rows_without_ids_replace_nothing_unless_that_is_said() {
 }
 
 #[test]
+fn columns_of_a_table_have_the_types_that_are_named() {
+    let env = TestEnv::new();
+    env.ok("collection create c --data-dir db --bits 8 --index-field year");
+    let text = "id,text,year,price,new,code\na,a b,1987,2.5,true,007\nb,c d, 1995 ,3,FALSE,\n\
+                c,e f,,,,x\n";
+    env.file("t.csv", text);
+    let index = "index t.csv --data-dir db -c c";
+    env.ok(index);
+    let count = "count --data-dir db -c c --filter 'year >= 1990'";
+    assert_eq!(env.one(count)["count"], 0, "cells are text unless something else is said");
+    env.ok(&format!(
+        "{index} --field-type year=integer --field-type price=number --field-type new=bool"
+    ));
+    assert_eq!(env.one(count)["count"], 1);
+    let payload = |id: &str| env.one(&format!("get {id} --data-dir db -c c"))["payload"].clone();
+    assert_eq!(payload("a"), json!({"year": 1987, "price": 2.5, "new": true, "code": "007"}));
+    assert_eq!(payload("b"), json!({"year": 1995, "price": 3, "new": false, "code": ""}));
+    assert_eq!(payload("c"), json!({"code": "x"}));
+
+    for (flag, part) in [
+        ("code=integer", "t.csv:4: code: expected an integer, as --field-type says, got \"x\""),
+        ("text=bool", "t.csv:2: text: expected true or false"),
+        ("yaer=integer", "there is no column \"yaer\"; did you mean --field-type year=TYPE?"),
+        ("year=text --field-type year=integer", "names the column \"year\" twice"),
+    ] {
+        env.fails(1, &format!("{index} --field-type {flag}"), &[part]);
+    }
+    env.fails(2, &format!("{index} --field-type year=int"), &["text, integer, number, bool"]);
+    env.file("t.jsonl", "{\"text\":\"a b\",\"year\":\"1990\"}\n");
+    let jsonl = "index t.jsonl --data-dir db -c c --field-type year=integer";
+    env.fails(1, jsonl, &["t.jsonl: --field-type goes with CSV and TSV"]);
+    // Of labels too.
+    env.file("l.csv", "id,year\nz,2001\n").file("one.jsonl", "{\"text\":\"a b\"}\n");
+    env.ok("index one.jsonl --labels l.csv --field-type year=integer --data-dir db -c c");
+    assert_eq!(payload("z"), json!({"year": 2001}));
+}
+
+#[test]
 fn nothing_is_indexed_where_a_later_file_cannot_be_opened() {
     let env = with_codes();
     env.file("good.jsonl", "{\"id\":\"good\",\"code\":\"01\"}\n").file("what", "hello");
