@@ -6,7 +6,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nearbit::formats::{BitOrder, ColumnType, Origin, Place, ReadOptions, Row, SourceKind, open};
+use nearbit::formats::{
+    BitOrder, ColumnType, Origin, Place, ReadOptions, Row, Rows, SourceKind, open,
+};
 use nearbit::{Collection, Durability, Error, InputKind, NewRecord, RecordId, Source, Width};
 use serde_json::json;
 
@@ -35,7 +37,8 @@ Examples:
   nearbit index codes.npy --data-dir db -c codes --bit-order lsb
   nearbit index more-codes.npy --data-dir db -c codes --first-id 1000000
   nearbit index books.csv --field-type year=integer --data-dir db -c books
-  zcat big.jsonl.gz | nearbit index - --data-dir db -c news --rejects bad.jsonl")]
+  zcat big.jsonl.gz | nearbit index - --data-dir db -c news --rejects bad.jsonl
+  jq -r .line bad.jsonl > mended.jsonl                    the rejected lines, to be mended and indexed")]
 pub struct Args {
     /// Files: JSONL, CSV, TSV, .npy, .fvecs, .bvecs, IDX, folders of texts; - for standard input
     #[arg(required = true)]
@@ -53,7 +56,8 @@ pub struct Args {
     /// Read and check every row, but write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write rows that are refused to this file, as JSON lines, and go on; the exit code is then 4
+    /// Write rows that are refused to this file, as JSON lines of the place, the error and the line as it
+    /// was read (null where it is no text), and go on; the exit code is then 4
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Pass over rows whose id is stored already, to go on after an interruption
@@ -238,11 +242,10 @@ impl Indexing<'_> {
         next_row: &mut u64,
         console: &Console,
     ) -> Result<(), Failure> {
-        let rows = open(&Origin::from(path), options)?;
+        let mut rows = open(&Origin::from(path), options)?;
         let mut bar = progress::Reading::new(console, "indexing", &rows);
         let mut unshown = 0;
-        for row in rows {
-            let row = row?;
+        while let Some(row) = rows.next().transpose()? {
             *next_row = row.number + 1;
             self.counts.rows += 1;
             let Row { number, place, is_numbered, record } = row;
@@ -263,7 +266,7 @@ impl Indexing<'_> {
                     }
                     self.group.push(record, place, is_numbered);
                 }
-                Err(error) => self.reject(number, &place, error)?,
+                Err(error) => self.reject(number, &place, error, &rows)?,
             }
             if self.group.records.len() >= GROUP_RECORDS || self.group.bytes >= GROUP_BYTES {
                 self.write()?;
@@ -279,9 +282,15 @@ impl Indexing<'_> {
     }
 
     /// Sets a bad row aside, or gives up where there is no place for it.
-    fn reject(&mut self, number: u64, place: &Place, error: Error) -> Result<(), Failure> {
+    fn reject(
+        &mut self,
+        number: u64,
+        place: &Place,
+        error: Error,
+        rows: &Rows,
+    ) -> Result<(), Failure> {
         match &mut self.rejects {
-            Some(rejects) => rejects.push(number, place, &error),
+            Some(rejects) => rejects.push(number, place, &error, rows.text()),
             None => Err(match error {
                 Error::Invalid { place, message } => Error::invalid(
                     place,
@@ -388,10 +397,17 @@ impl Rejects {
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), count: 0 })
     }
 
-    fn push(&mut self, row: u64, place: &Place, error: &Error) -> Result<(), Failure> {
+    fn push(
+        &mut self,
+        row: u64,
+        place: &Place,
+        error: &Error,
+        line: Option<String>,
+    ) -> Result<(), Failure> {
         self.count += 1;
-        let line = json!({ "row": row, "place": place.to_string(), "error": error.to_string() });
-        Ok(writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))?)
+        let (place, error) = (place.to_string(), error.to_string());
+        let reject = json!({ "row": row, "place": place, "error": error, "line": line });
+        Ok(writeln!(self.file, "{reject}").map_err(Error::io("write", &self.path))?)
     }
 
     fn finish(mut self) -> Result<u64, Failure> {

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
-use ::csv::{ByteRecord, ReaderBuilder};
+use ::csv::{ByteRecord, ReaderBuilder, WriterBuilder};
 use serde_json::Value;
 
 use super::column::ColumnType;
@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 pub(super) struct Table {
     name: Arc<str>,
     reader: ::csv::Reader<Budget>,
+    delimiter: u8,
     header: Vec<String>,
     /// What is said of the cells of each column.
     types: Vec<Option<ColumnType>>,
@@ -40,7 +41,7 @@ impl Table {
             .from_reader(Budget { source, left: MAX_ROW_BYTES });
         let row = ByteRecord::new();
         let (header, types) = (Vec::new(), Vec::new());
-        let mut table = Self { name, reader, header, types, row, line: 0 };
+        let mut table = Self { name, reader, delimiter, header, types, row, line: 0 };
         let header = match table.next_row()? {
             Some(Ok(header)) => header,
             Some(Err(error)) => return Err(error.within(&table.name)),
@@ -116,6 +117,14 @@ impl Table {
         })))
     }
 
+    /// The row that was read last, without the end of its line.
+    fn text(&self) -> Option<String> {
+        let mut writer = WriterBuilder::new().delimiter(self.delimiter).from_writer(Vec::new());
+        writer.write_byte_record(&self.row).ok()?;
+        let line = writer.into_inner().ok()?;
+        Some(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned())
+    }
+
     /// Bad input in this file as a whole.
     pub fn invalid(&self, error: Error) -> Error {
         match error {
@@ -161,6 +170,10 @@ impl CsvRows {
 impl ReadRows for CsvRows {
     fn columns(&self) -> &[String] {
         self.table.columns()
+    }
+
+    fn text(&self) -> Option<String> {
+        self.table.text()
     }
 
     fn next_row(&mut self) -> Result<Option<Parsed>> {

@@ -48,6 +48,13 @@ impl Lines {
         }
     }
 
+    /// The line that was read last, where it is not too long.
+    fn text(&self) -> Option<String> {
+        let is_whole = self.buffer.len() <= MAX_ROW_BYTES || self.buffer.ends_with(b"\n");
+        let line = String::from_utf8_lossy(&self.buffer);
+        is_whole.then(|| line.trim_end_matches(['\n', '\r']).to_owned())
+    }
+
     /// Reads on to the end of a line without keeping it.
     fn skip_line(&mut self) -> Result<()> {
         loop {
@@ -91,6 +98,10 @@ impl JsonlRows {
 }
 
 impl ReadRows for JsonlRows {
+    fn text(&self) -> Option<String> {
+        self.lines.text()
+    }
+
     fn next_row(&mut self) -> Result<Option<Parsed>> {
         let Some(object) = self.lines.next_object()? else { return Ok(None) };
         let at = At::Line(self.lines.line);

@@ -19,6 +19,11 @@ pub(super) trait ReadRows: Send {
         &[]
     }
 
+    /// The row that was read last, as it stands in a file of text.
+    fn text(&self) -> Option<String> {
+        None
+    }
+
     /// The number of rows, where the length of the file confirms it.
     fn checked_rows(&self) -> Option<u64> {
         None

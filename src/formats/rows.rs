@@ -126,6 +126,12 @@ impl Rows {
         self.reader.checked_rows()
     }
 
+    /// The row that was read last as it stands in a file of text, to be mended: a line of JSONL, the
+    /// values of a row of CSV. `None` for other formats, and for a row that is too long.
+    pub fn text(&self) -> Option<String> {
+        self.reader.text()
+    }
+
     /// How far the reading has come, in bytes.
     pub fn progress(&self) -> Progress {
         self.progress.clone()

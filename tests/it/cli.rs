@@ -564,6 +564,34 @@ fn rows_without_ids_replace_nothing_unless_that_is_said() {
     assert_eq!(env.one("get 2 --data-dir db -c e")["code"], "40");
 }
 
+/// The rows themselves were missing once, and had to be looked for in the input.
+#[test]
+fn rejected_rows_are_kept_to_be_mended() {
+    let env = TestEnv::new();
+    env.ok("collection create c --data-dir db --bits 8");
+    let index = "index {} --data-dir db -c c --rejects bad.jsonl";
+    let rejected = |file: &str| -> Vec<Value> {
+        let run = env.run(&index.replace("{}", file));
+        assert_eq!(run.code, Some(4), "{run:?}");
+        let lines = fs::read_to_string(env.path("bad.jsonl")).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let bad = ["{\"id\":\"b\",\"text\":7}", "{\"id\":\"c\",", "{\"id\":\"\",\"text\":\"g h\"}"];
+    env.file("t.jsonl", format!("{{\"id\":\"a\",\"text\":\"a b\"}}\n{}\r\n", bad.join("\n")));
+    let rejects = rejected("t.jsonl");
+    assert_eq!(rejects.iter().map(|r| r["line"].as_str().unwrap()).collect::<Vec<_>>(), bad);
+    assert_eq!((&rejects[0]["row"], &rejects[0]["place"]), (&json!(1), &json!("t.jsonl:2")));
+    assert!(
+        rejects[0]["error"].as_str().unwrap().contains("text: expected a string"),
+        "{rejects:?}"
+    );
+
+    env.file("t.csv", "id,text,x\n1,a b,y\n,\"c, \"\"d\"\"\",z\n3,e\n");
+    let rejects = rejected("t.csv");
+    assert_eq!(rejects[0]["line"], ",\"c, \"\"d\"\"\",z");
+    assert_eq!(rejects[1]["line"], "3,e");
+}
+
 #[test]
 fn columns_of_a_table_have_the_types_that_are_named() {
     let env = TestEnv::new();
