@@ -13,6 +13,9 @@ pub struct Reading {
     /// The format [default: found by content and ending]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// What stands between the values of CSV: one character, as in ';' [default: a comma; a tab in TSV]
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
     /// The field with the id [default: id; without one, the row number]
     #[arg(long, value_name = "FIELD")]
     pub id_field: Option<String>,
@@ -33,11 +36,22 @@ impl Reading {
         ReadOptions {
             format: self.format.map(Format::into),
             source,
+            delimiter: self.delimiter,
             id_field: self.id_field.clone(),
             text_field: self.text_field.clone(),
             vector_field: self.vector_field.clone(),
             code_field: self.code_field.clone(),
             ..ReadOptions::default()
+        }
+    }
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match (text, text.as_bytes()) {
+        ("\\t", _) => Ok(b'\t'),
+        (_, &[byte]) if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(byte),
+        _ => {
+            Err("expected one ASCII character that is neither a quote nor the end of a line".into())
         }
     }
 }

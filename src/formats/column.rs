@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::nearest_name;
+use super::{ReadOptions, nearest_name};
 use crate::error::{Error, Result};
 
 /// What the cells of a column of CSV or TSV are; an empty one is then no field at all.
@@ -76,12 +76,14 @@ impl FromStr for ColumnType {
     }
 }
 
-/// An error where a type is given to a column that is in none of the tables, or twice.
-pub(super) fn check(
-    types: &[(String, ColumnType)],
-    tables: [&[String]; 2],
-    file: &str,
-) -> Result<()> {
+/// An error where there is no table for a delimiter, or a type is given to a column that is in none of
+/// the tables, or twice.
+pub(super) fn check(options: &ReadOptions, tables: [&[String]; 2], file: &str) -> Result<()> {
+    if options.delimiter.is_some() && tables.iter().all(|columns| columns.is_empty()) {
+        let message = "--delimiter goes with CSV and TSV, and this is neither; leave it out";
+        return Err(Error::invalid(file, message));
+    }
+    let types = &options.column_types;
     let columns = || tables.into_iter().flatten().map(String::as_str);
     for (i, (column, _)) in types.iter().enumerate() {
         if types[..i].iter().any(|(before, _)| before == column) {

@@ -34,11 +34,12 @@ impl Table {
     /// Reads the header.
     pub fn new(source: Source, delimiter: u8, options: &ReadOptions) -> Result<Self> {
         let name = source.name.clone();
+        let (usual, delimiter) = (delimiter, options.delimiter.unwrap_or(delimiter));
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
             .has_headers(false)
-            .from_reader(Budget { source, left: MAX_ROW_BYTES });
+            .from_reader(Budget { source, left: MAX_ROW_BYTES, quotes: Quotes::new(delimiter) });
         let row = ByteRecord::new();
         let (header, types) = (Vec::new(), Vec::new());
         let mut table = Self { name, reader, delimiter, header, types, row, line: 0 };
@@ -54,6 +55,16 @@ impl Table {
                 let message = format!("the header names the field {field:?} twice");
                 return Err(Error::invalid(&*table.name, message));
             }
+        }
+        if let (None, [field]) = (options.delimiter, &header[..])
+            && let Some(other) = [',', ';', '\t', '|'].into_iter().find(|c| field.contains(*c))
+        {
+            let usual = char::from(usual);
+            let message = format!(
+                "expected a header of values with {usual:?} between them, got the one value {field:?}; \
+                 name what is between them, as in --delimiter '{other}'"
+            );
+            return Err(Error::invalid(&*table.name, message));
         }
         let named = |field: &String| options.column_types.iter().find(|(name, _)| name == field);
         table.types = header.iter().map(|field| named(field).map(|(_, kind)| *kind)).collect();
@@ -87,6 +98,12 @@ impl Table {
             return Ok(None);
         }
         self.line = self.row.position().map_or(line, ::csv::Position::line);
+        if self.reader.get_ref().quotes.open_at_end() {
+            return Ok(Some(Err(bad_row(
+                "a quote opens in this row, and the file ends before it closes; close it, or write a \
+                 quote that stands for itself as \"\" between quotes",
+            ))));
+        }
         let values = self.row.iter().enumerate().map(|(column, value)| {
             std::str::from_utf8(value).map(str::to_owned).map_err(|_| {
                 bad_row(format!("expected UTF-8 text in column {column}; convert it with iconv"))
@@ -139,6 +156,54 @@ impl Table {
 struct Budget {
     source: Source,
     left: usize,
+    quotes: Quotes,
+}
+
+/// Whether a quote is open: the reader of CSV closes one at the end of the file by itself, and all rows
+/// from there on would be one value.
+struct Quotes {
+    delimiter: u8,
+    state: Within,
+    is_at_end: bool,
+}
+
+/// Where the last byte stands, as RFC 4180 has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Before a value.
+    Between,
+    Plain,
+    Quoted,
+    /// Behind a quote in a quoted value: one half of two quotes, or the end.
+    Closing,
+}
+
+impl Quotes {
+    fn new(delimiter: u8) -> Self {
+        Self { delimiter, state: Within::Between, is_at_end: false }
+    }
+
+    /// Goes over what was read; nothing is the end.
+    fn read(&mut self, bytes: &[u8]) {
+        self.is_at_end = bytes.is_empty();
+        for &byte in bytes {
+            self.state = match (self.state, byte) {
+                (Within::Between | Within::Closing, b'"') => Within::Quoted,
+                (Within::Quoted, b'"') => Within::Closing,
+                (Within::Quoted, _) => Within::Quoted,
+                // The mark of UTF-8, before the header.
+                (Within::Between, 0xef | 0xbb | 0xbf) => Within::Between,
+                (_, byte) if byte == self.delimiter || byte == b'\n' || byte == b'\r' => {
+                    Within::Between
+                }
+                _ => Within::Plain,
+            };
+        }
+    }
+
+    fn open_at_end(&self) -> bool {
+        self.is_at_end && self.state == Within::Quoted
+    }
 }
 
 impl Read for Budget {
@@ -149,6 +214,7 @@ impl Read for Budget {
         let buffered = self.source.reader.fill_buf()?;
         let n = buffered.len().min(buffer.len()).min(self.left);
         buffer[..n].copy_from_slice(&buffered[..n]);
+        self.quotes.read(&buffered[..n]);
         self.source.reader.consume(n);
         self.left -= n;
         Ok(n)

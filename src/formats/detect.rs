@@ -4,13 +4,30 @@ use std::path::Path;
 
 use super::Format;
 use super::source::Source;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// The format of an opened file.
+/// The format of an opened file, where it is not named.
 ///
 /// # Errors
-/// A format that cannot be read, with those that can.
-pub(super) fn detect(source: &Source) -> Result<Format> {
+/// A format that cannot be read, with those that can; a text that is no UTF-8.
+pub(super) fn detect(source: &Source, named: Option<Format>) -> Result<Format> {
+    let format = named.map_or_else(|| guess(source), Ok)?;
+    match format {
+        Format::Jsonl | Format::Csv | Format::Tsv if is_utf16(&source.start) => Err(utf16(source)),
+        _ => Ok(format),
+    }
+}
+
+/// The mark at the beginning of a text of two bytes a character.
+fn is_utf16(start: &[u8]) -> bool {
+    start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff")
+}
+
+fn utf16(source: &Source) -> Error {
+    source.invalid("expected UTF-8, got UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE")
+}
+
+fn guess(source: &Source) -> Result<Format> {
     let start = &source.start[..];
     if start.starts_with(b"\x93NUMPY") {
         return Ok(Format::Npy);
@@ -27,6 +44,9 @@ pub(super) fn detect(source: &Source) -> Result<Format> {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     if text.trim_ascii_start().starts_with(b"{") {
         return Ok(Format::Jsonl);
+    }
+    if is_utf16(start) {
+        return Err(utf16(source));
     }
     let known = Format::ALL.map(Format::name).join(", ");
     Err(source.invalid(format!(
@@ -55,7 +75,7 @@ fn by_ending(name: &str) -> Option<Format> {
 }
 
 fn known_but_not_read(start: &[u8]) -> Option<(&'static str, &'static str)> {
-    let advice: [(&[u8], _, _); 6] = [
+    let advice: [(&[u8], _, _); 8] = [
         (
             b"PK\x03\x04",
             "a zip archive (.npz?)",
@@ -68,6 +88,8 @@ fn known_but_not_read(start: &[u8]) -> Option<(&'static str, &'static str)> {
         ),
         (b"\x89HDF", "HDF5", "save the array with numpy.save(\"x.npy\", array)"),
         (b"\x80\x04", "a Python pickle", "save the array with numpy.save(\"x.npy\", array)"),
+        (b"\x1f\x8b", "compressed twice, with gzip inside", "decompress it once"),
+        (b"\x28\xb5\x2f\xfd", "compressed twice, with zstd inside", "decompress it once"),
         (b"BZh", "bzip2", "decompress it, or use gzip or zstd"),
         (b"\xfd7zXZ", "xz", "decompress it, or use gzip or zstd"),
     ];

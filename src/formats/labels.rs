@@ -31,7 +31,7 @@ impl Labels {
     pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Self> {
         let mut source = Source::open(origin)?;
         let name = source.name.to_string();
-        let reader = match detect(&source)? {
+        let reader = match detect(&source, None)? {
             Format::Npy => {
                 let header = npy::header(&mut source)?;
                 Reader::Integers(Integers::new(Array::new(source, header)?)?)

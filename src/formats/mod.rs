@@ -198,6 +198,8 @@ pub struct ReadOptions {
     /// integer .npy, or JSONL or CSV whose fields join the payload and whose `id` names the
     /// record.
     pub labels: Option<Origin>,
+    /// What stands between the values of a row; `None`: a comma in CSV, a tab in TSV.
+    pub delimiter: Option<u8>,
     /// What columns of CSV and TSV hold where it is not text, by name: of this file, or of `labels`.
     pub column_types: Vec<(String, ColumnType)>,
     /// The number of the first row, for files that continue another.

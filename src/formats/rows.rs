@@ -49,7 +49,7 @@ pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Rows> {
         }
     };
     let columns = [reader.columns(), labels.as_ref().map_or(&[][..], Labels::columns)];
-    column::check(&options.column_types, columns, &file)?;
+    column::check(options, columns, &file)?;
     Ok(Rows {
         file,
         reader,
@@ -65,7 +65,7 @@ pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Rows> {
 }
 
 fn reader(mut source: source::Source, options: &ReadOptions) -> Result<Box<dyn ReadRows>> {
-    let format = options.format.map_or_else(|| detect(&source), Ok)?;
+    let format = detect(&source, options.format)?;
     Ok(match format {
         Format::Jsonl => Box::new(JsonlRows::new(source, Fields::new(options))),
         Format::Csv => Box::new(CsvRows::new(source, b',', options)?),

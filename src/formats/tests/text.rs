@@ -115,6 +115,69 @@ fn a_wrong_field_name_ends_the_file_with_advice() {
     assert_fault(&origin, &named, &["there is no field \"key\"", "--id-field"]);
 }
 
+/// The reader of CSV closes an open quote at the end of the file: the rows from there on were one text.
+#[test]
+fn a_quote_that_stays_open_is_an_error_of_the_row_it_begins_in() {
+    let rows = |text: &str| read(&file("t.csv", text), &default()).0;
+    for whole in [
+        "id,text\n1,\"a\"",
+        "id,text\n1,\"a\"\n",
+        "id,text\n1,\"a\n\"\"b\"\"\n\"\r\n",
+        "id,text\n1,5\" pipe\n2,\"\"\n",
+        "\u{feff}\"id, too\",text\n1,a\n",
+        "id,text\n\"1\"x,\"a\"\"\"",
+    ] {
+        assert!(rows(whole).iter().all(Result::is_ok), "{whole:?}: {:?}", rows(whole));
+    }
+    for (open, line) in
+        [("id,text\n1,a\n2,\"b\n3,c\n4,d\n", 3), ("id,text\n1,\"a\"\"\n", 2), ("id,text\n1,\"", 2)]
+    {
+        let last = rows(open).pop().unwrap().unwrap_err();
+        assert!(last.starts_with(&format!("t.csv:{line}: a quote opens")), "{open:?}: {last}");
+    }
+}
+
+#[test]
+fn a_table_whose_delimiter_is_another() {
+    let text = "id;text\n1;a,b\n";
+    let semicolon = ReadOptions { delimiter: Some(b';'), ..default() };
+    assert_fault(
+        &file("t.csv", text),
+        &default(),
+        &["the one value \"id;text\"", "--delimiter ';'"],
+    );
+    assert_fault(&file("t.tsv", text), &default(), &["--delimiter ';'"]);
+    assert_eq!(
+        good(&file("t.csv", text), &semicolon),
+        good(&file("t.csv", "id,text\n1,\"a,b\""), &default())
+    );
+    assert_fault(
+        &file("t.jsonl", "{\"text\":\"a\"}"),
+        &semicolon,
+        &["t.jsonl: --delimiter goes with CSV"],
+    );
+    let one = ReadOptions { delimiter: Some(b','), text_field: Some("a;b".into()), ..default() };
+    assert_eq!(good(&file("t.csv", "a;b\nc\n"), &one).len(), 1);
+}
+
+#[test]
+fn texts_that_are_no_utf8() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for name in ["t.csv", "t.jsonl", "t"] {
+        assert_fault(
+            &file(name, utf16("\u{feff}{\"text\":\"a\"}\n")),
+            &default(),
+            &["got UTF-16", "iconv"],
+        );
+    }
+    let twice = gzip(&gzip(b"{\"text\":\"a\"}\n"));
+    assert_fault(
+        &file("t.jsonl.gz", twice),
+        &default(),
+        &["compressed twice", "decompress it once"],
+    );
+}
+
 #[test]
 fn csv_and_tsv() {
     let text = "\u{feff}id,text,vector\r\n007,\"a, \"\"b\"\"\nc\",\"[1, 2.5]\"\r\n8,d,3 4\r\n";
