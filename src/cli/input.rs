@@ -135,6 +135,12 @@ Filters:
   author.name exists  author.name is null
   joined by and, or, not and parentheses; != and not in match records that lack the field";
 
+/// A number from 1 to `MOST`, for clap.
+pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
+    count.ok_or_else(|| format!("expected 1 to {MOST}, got {text}"))
+}
+
 /// A filter, for clap.
 pub fn parse_filter(text: &str) -> Result<Filter, String> {
     Filter::parse(text).map_err(|error| match error {

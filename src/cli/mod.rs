@@ -40,7 +40,7 @@ mod train;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::console::Console;
@@ -93,11 +93,23 @@ enum Command {
 
 /// Parses, runs, prints the error, chooses the exit code.
 pub fn main() -> ExitCode {
-    let Cli { command, output, quiet } = Cli::parse();
+    let matches = taking_negative_numbers(Cli::command()).get_matches();
+    let Cli { command, output, quiet } =
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     log_to_stderr();
     let console = Console::new(output, quiet);
     let exit = run(command, &console).unwrap_or_else(|failure| failure.report());
     exit.into()
+}
+
+/// A number below zero is a value that is out of range, and no flag that is unknown.
+fn taking_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+        .mut_subcommands(taking_negative_numbers)
 }
 
 fn run(command: Command, console: &Console) -> Result<Exit, Failure> {

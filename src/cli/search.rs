@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::console::{Console, Stream};
 use super::exit::{Exit, Failure};
-use super::input::{FILTERS, Order, Reading, parse_filter};
+use super::input::{FILTERS, Order, Reading, parse_filter, up_to};
 use super::output::{Fields, Table, shorten};
 use super::place::{InCollection, source_kind};
 
@@ -25,6 +25,9 @@ const BATCH: usize = 256;
 
 /// Hits of one query that are found on disk.
 const FEW: usize = 1000;
+
+/// The most hits of one query, as over gRPC.
+const MOST: usize = 10_000;
 
 /// Find the records nearest to a text, a code, a record, or each row of a file
 #[derive(clap::Args)]
@@ -55,8 +58,8 @@ pub struct Args {
     /// The neighbours of each row of a file; - for standard input
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// At most so many hits a query
-    #[arg(long, default_value_t = 10, value_name = "K")]
+    /// At most so many hits a query, 1 to 10000
+    #[arg(long, default_value_t = 10, value_name = "K", value_parser = up_to::<MOST>)]
     limit: usize,
     /// Only hits that differ in at most so many bits
     #[arg(long, value_name = "R")]
@@ -69,19 +72,21 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "none")]
     rescore: Closer,
     /// Look so closely at X times as many records as hits are wanted, 1 to 1000 [default: 4]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = up_to::<{ Rescore::MAX_OVERSAMPLING }>)]
     oversampling: Option<usize>,
     /// Hits that differ from one another: 0 is nearness only, 1 difference only
     #[arg(long, value_name = "WEIGHT", conflicts_with = "group_by")]
     diversity: Option<f32>,
     /// Choose the hits that differ from the N nearest
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "diversity")]
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "diversity",
+          value_parser = up_to::<MOST>)]
     candidates: usize,
     /// The nearest of each value of a field of payloads; --limit counts values then
     #[arg(long, value_name = "FIELD")]
     group_by: Option<Field>,
     /// Hits of each value
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "group_by")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "group_by",
+          value_parser = up_to::<MOST>)]
     group_size: usize,
     /// How to go about it; the hits are the same
     #[arg(long, value_enum, default_value = "auto")]

@@ -1,7 +1,7 @@
 //! `nearbit serve`: the gRPC server on a data directory.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -30,11 +30,11 @@ pub struct Args {
     #[command(flatten)]
     dir: DataDir,
     /// The address to listen on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7450", value_name = "ADDRESS:PORT")]
+    #[arg(long, default_value = "127.0.0.1:7450", value_name = "ADDRESS:PORT", value_parser = address)]
     listen: SocketAddr,
     /// Show metrics to Prometheus at http://ADDRESS:PORT/metrics: calls by status and their times, and
     /// what each collection holds
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// Seconds that calls in flight have to finish after the signal
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
@@ -80,6 +80,13 @@ pub fn run(args: Args, _console: &Console) -> Result<Exit, Failure> {
         });
     })?;
     Ok(Exit::Done)
+}
+
+/// An address, or the first that a name has, for clap.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected ADDRESS:PORT, as in 127.0.0.1:7450 or localhost:7450";
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{expected}: {error}"))?;
+    found.next().ok_or_else(|| format!("{expected}: the name has no address"))
 }
 
 fn listen(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

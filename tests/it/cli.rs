@@ -251,7 +251,13 @@ fn usage() {
             "--text <TEXT>|--code <CODE>|--id <ID>|--input <FILE>",
         ),
         (&format!("search {place} --code 00 --id 1"), "cannot be used with"),
-        (&format!("search {place} --code 00 --timeout=-1"), "--timeout"),
+        (&format!("search {place} --code 00 --timeout -1"), "expected --timeout in seconds"),
+        (&format!("search {place} --code 00 --limit -1"), "expected 1 to 10000, got -1"),
+        (&format!("search {place} --code 00 --limit 0"), "expected 1 to 10000, got 0"),
+        (&format!("search {place} --code 00 --limit 10001"), "expected 1 to 10000, got 10001"),
+        (&format!("search {place} --code 00 --radius -1"), "invalid value '-1' for '--radius <R>'"),
+        (&format!("index codes.npy {place} --delimiter ab"), "expected one ASCII character"),
+        ("serve --data-dir db --listen localhost", "expected ADDRESS:PORT, as in 127.0.0.1:7450"),
         ("collection create d --data-dir db", "--model <MODEL>"),
         ("collection create d --data-dir db --bits 1025", "expected 1 to 1024"),
         ("collection create d --data-dir db --bits 8 --image 28", "28x28"),
@@ -803,8 +809,8 @@ mod serving {
     #[test]
     fn one_process_a_directory_and_one_a_port() {
         let env = with_codes();
-        let (mut server, address) = serve(&env, "serve --data-dir db --listen 127.0.0.1:0");
-        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"));
+        let (mut server, address) = serve(&env, "serve --data-dir db --listen localhost:0");
+        assert!(!address.ends_with(":0"));
         env.fails(5, "search --data-dir db -c c --code 00", &["db"]);
         env.fails(5, &format!("serve --data-dir db2 --listen {address}"), &[&address, "in use"]);
         let metrics = format!("serve --data-dir db2 --listen 127.0.0.1:0 --metrics {address}");
@@ -886,7 +892,10 @@ fn rescoring_diversity_and_groups_from_the_command_line() {
 
     env.fails(2, &format!("{search} --oversampling 3"), &["goes with --rescore"]);
     env.fails(2, &format!("{search} --candidates 3"), &["--diversity"]);
-    env.fails(1, &format!("{search} --rescore vector --oversampling 0"), &["expected 1 to 1000"]);
+    for times in [0, -1, 5000] {
+        let wrong = format!("{search} --rescore vector --oversampling {times}");
+        env.fails(2, &wrong, &["--oversampling", &format!("expected 1 to 1000, got {times}")]);
+    }
     let none = "collection create n --data-dir db --bits 16 --dim 2";
     env.ok(none);
     env.fails(1, &format!("{} --rescore vector", search.replace("-c c", "-c n")), &["keeps none"]);

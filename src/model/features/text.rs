@@ -261,7 +261,7 @@ impl TextFit {
                 "texts",
                 format!(
                     "expected words that stand in {least} to {most} of the {texts} texts, got none; \
-                     give more texts, or change min_documents and max_share",
+                     give more texts, with words in common",
                 ),
             ));
         }

@@ -84,7 +84,14 @@ pub fn unpack(archive: &Path, to: &Path) -> Result<Manifest> {
     let (files, making) = (Files::disk(), making(to)?);
     let file = fs::File::open(archive).map_err(Error::io("open", archive))?;
     let mut file = BufReader::new(file);
-    let is_packed = file.fill_buf().map_err(Error::io("read", archive))?.starts_with(&ZSTD_MAGIC);
+    let start = file.fill_buf().map_err(Error::io("read", archive))?;
+    let is_packed = start.starts_with(&ZSTD_MAGIC);
+    // A tar archive says so in its first header; one of nothing is all zeros.
+    if !is_packed && start.get(257..262) != Some(b"ustar") && start.first() != Some(&0) {
+        let message = "expected an archive that snapshot pack wrote, tar compressed with zstd; this is \
+                       another file";
+        return Err(Error::invalid(archive.display().to_string(), message));
+    }
     files.remove_dir(&making)?;
     files.create_dir(&making)?;
     let unpacked = match is_packed {
@@ -318,6 +325,8 @@ mod tests {
                 other => panic!("expected {flaw:?}, got {other:?}"),
             }
         }
+        let other = case.unpack(b"{\"text\":\"a\"}\n").unwrap_err();
+        assert!(matches!(other, Error::Invalid { .. }), "{other}");
         let whole = archive(&[first, empty, file]);
         for length in (0..whole.len() - 1024).step_by(97) {
             assert!(case.unpack(&whole[..length]).is_err(), "cut to {length} bytes");
