@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use nearbit::formats::{Dataset, Origin, ReadOptions, SourceKind, load, load_spread, open};
-use nearbit::model::{self, Memory, Model, TrainOptions};
+use nearbit::model::{self, Memory, Model, Stage, TrainOptions};
 use nearbit::{Error, InputKind, Width};
 use serde_json::json;
 use signal_hook::consts::SIGINT;
@@ -206,7 +206,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let count = count.map_or_else(String::new, |count| format!("{count} "));
     console.note(format!("learning {} from {count}rows of {kind}", args.bits));
     let options = args.options(preset, kind)?;
-    let stop = stop_on_interrupt()?;
+    let mut stop = None;
     let bar = Training::new(console);
     let mut is_streamed = false;
     let trained = rows.train(&options, &mut |progress| {
@@ -217,12 +217,18 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
             let folder = folder.display();
             bar.note(console, &format!("rows are streamed: {bytes} in a scratch file in {folder}"));
         }
-        match stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if progress.stage != Stage::Network {
+            return ControlFlow::Continue(());
+        }
+        match stop.get_or_insert_with(stop_on_interrupt) {
+            Ok(stop) if !stop.load(Ordering::Relaxed) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         }
     });
     drop(bar);
+    if let Some(Err(failure)) = stop {
+        return Err(failure);
+    }
     if let (Err(Error::Interrupted), Some(checkpoint)) = (&trained, &args.checkpoint)
         && checkpoint.exists()
     {
@@ -265,7 +271,8 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Whether Ctrl-C was pressed. Pressed again, it ends the program at once.
+/// Whether Ctrl-C was pressed from now on. Pressed again, it ends the program at once, as it does before
+/// the first epoch, when nothing is there to be kept.
 fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     // The exit code that shells give to a program that was interrupted.

@@ -350,6 +350,29 @@ fn a_flag_of_training_without_effect_is_refused() {
     }
 }
 
+/// Before the first epoch it was heeded only between long stretches of work, of a minute and more.
+#[cfg(unix)]
+#[test]
+fn a_training_is_interrupted_before_its_first_epoch_too() {
+    use std::time::{Duration, Instant};
+
+    let env = TestEnv::new();
+    let numbers: Vec<f32> = (0..30_000 * 64u64).map(|i| (i * i % 1009) as f32 / 1009.0).collect();
+    env.file("v.npy", npy("<f4", "(30000, 64)", &f32s(&numbers)));
+    let train = "train v.npy --bits 16 --epochs 1000 --model m.safetensors";
+    let mut child = env.command(train).stderr(Stdio::piped()).spawn().unwrap();
+    // It tells what it learns from, and goes on to the features.
+    let mut told = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let interrupt = format!("kill -INT {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+    let start = Instant::now();
+    assert!(!child.wait().unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(!env.path("m.safetensors").exists());
+}
+
 #[test]
 fn rows_beyond_the_memory_are_streamed() {
     let env = TestEnv::new();
