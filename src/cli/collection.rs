@@ -59,7 +59,13 @@ pub struct Create {
     #[arg(long, requires = "bits")]
     codes: bool,
     /// What the hyperplanes follow from
-    #[arg(long, default_value_t = 0, value_name = "N", requires = "bits")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        requires = "bits",
+        conflicts_with = "codes"
+    )]
     seed: u64,
     /// Do not keep texts beside their codes
     #[arg(long)]
@@ -67,9 +73,9 @@ pub struct Create {
     /// Keep vectors beside their codes
     #[arg(long, value_enum, default_value = "none", value_name = "none|f16|f32")]
     keep_vectors: Keep,
-    /// How kept vectors are compared
-    #[arg(long, value_enum, default_value = "cosine", value_name = "cosine|dot|l2")]
-    metric: Alike,
+    /// How kept vectors are compared [default: cosine]
+    #[arg(long, value_enum, value_name = "cosine|dot|l2")]
+    metric: Option<Alike>,
     /// Index this field of payloads, so that filters on it are fast: label, author.name; repeat it
     /// for several
     #[arg(long = "index-field", value_name = "FIELD", value_parser = field)]
@@ -151,7 +157,7 @@ pub struct Delete {
     force: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Keep {
     None,
     F16,
@@ -233,25 +239,58 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     }
 }
 
+impl Create {
+    /// An error where a flag says something of what a collection of such inputs (`None`: of codes) does
+    /// not have.
+    fn check_effect(&self, input: Option<InputKind>) -> Result<(), Failure> {
+        let takes = input.map_or("codes".to_owned(), |input| input.to_string());
+        let keeps = self.keep_vectors != Keep::None;
+        let (texts, vectors) =
+            (input == Some(InputKind::Text), matches!(input, Some(InputKind::Vector { .. })));
+        let only = format!("the collection takes {takes}");
+        let flags = [
+            ("--no-text", self.no_text, texts, only.as_str()),
+            ("--keep-vectors", keeps, vectors, &only),
+            (
+                "--metric",
+                self.metric.is_some(),
+                keeps,
+                "no vectors are kept without --keep-vectors",
+            ),
+        ];
+        match flags.into_iter().find(|(_, given, has_effect, _)| *given && !has_effect) {
+            Some((flag, .., why)) => {
+                Err(Failure::usage(format!("{flag} would have no effect: {why}; leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 fn create(args: Create, console: &Console) -> Result<Exit, Failure> {
     // The model is read before anything is made.
     let find = |path| ModelSource::find(path, args.bits);
     let model = args.model.as_deref().map(find).transpose()?;
+    let vector = args.dim.map(|dim| InputKind::Vector { dim });
+    let input = match &model {
+        Some(model) => Some(model.input(&args.dir)?),
+        None if args.codes => None,
+        None => Some(vector.or(args.image).unwrap_or(InputKind::Text)),
+    };
+    args.check_effect(input)?;
     let database = args.dir.open_or_create_on_disk()?;
-    let encoder = match (model, args.bits) {
-        (Some(model), _) => EncoderSpec::Model(model.add_to(&database)?),
-        (None, Some(width)) if args.codes => EncoderSpec::Codes { width },
-        (None, Some(width)) => {
-            let vector = args.dim.map(|dim| InputKind::Vector { dim });
-            let input = vector.or(args.image).unwrap_or(InputKind::Text);
+    let encoder = match (model, args.bits, input) {
+        (Some(model), ..) => EncoderSpec::Model(model.add_to(&database)?),
+        (None, Some(width), None) => EncoderSpec::Codes { width },
+        (None, Some(width), Some(input)) => {
             EncoderSpec::Hyperplanes { input, width, seed: args.seed }
         }
-        (None, None) => return Err(Failure::usage("expected --model or --bits")),
+        (None, None, _) => return Err(Failure::usage("expected --model or --bits")),
     };
     let settings = CollectionSettings {
         keep_text: !args.no_text,
         keep_vectors: args.keep_vectors.into(),
-        metric: args.metric.into(),
+        metric: args.metric.map(Into::into).unwrap_or_default(),
         index_fields: args.index_fields,
         durability: args.durability,
         index: args.index.into(),
@@ -283,6 +322,14 @@ impl ModelSource {
         let letter = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let name: String = stem.chars().map(letter).collect();
         Ok(Self::File { name: nested_name(&name, bits), model })
+    }
+
+    /// What the model takes.
+    fn input(&self, dir: &DataDir) -> Result<InputKind, Failure> {
+        match self {
+            Self::File { model, .. } => Ok(model.input()),
+            Self::InDatabase { name, .. } => Ok(dir.open_on_disk()?.model(name)?.input()),
+        }
     }
 
     /// The name that the model has in the database.

@@ -45,9 +45,9 @@ pub struct Args {
     /// The radius of the ball whose precision is taken, in bits
     #[arg(long, value_name = "R", default_value_t = 2)]
     radius: usize,
-    /// How many exact neighbours recall looks for
-    #[arg(long, value_name = "K", default_value_t = 10)]
-    recall_of: usize,
+    /// How many exact neighbours recall looks for [default: 10]
+    #[arg(long, value_name = "K", conflicts_with = "labels_only")]
+    recall_of: Option<usize>,
     /// Codes to compare with: lsh, sign, pca, itq, or none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "lsh,sign,pca,itq")]
     baselines: Vec<String>,
@@ -70,11 +70,12 @@ impl Args {
     fn options(&self) -> Result<Options, Failure> {
         let names = self.baselines.iter().filter(|name| *name != "none" && !self.labels_only);
         let baselines: Result<Vec<Baseline>, Error> = names.map(|name| name.parse()).collect();
-        let mut recall_at = vec![10, 30, 50, 100, self.recall_of];
-        recall_at.retain(|at| *at >= self.recall_of);
+        let recall_of = self.recall_of.unwrap_or(10);
+        let mut recall_at = vec![10, 30, 50, 100, recall_of];
+        recall_at.retain(|at| *at >= recall_of);
         recall_at.sort_unstable();
         recall_at.dedup();
-        if self.k.contains(&0) || self.recall_of == 0 || self.map_at == Some(0) {
+        if self.k.contains(&0) || recall_of == 0 || self.map_at == Some(0) {
             return Err(Failure::usage(
                 "expected --k, --map-at and --recall-of of 1 or more, got 0",
             ));
@@ -84,7 +85,7 @@ impl Args {
                 precision_at: self.k.clone(),
                 map_at: self.map_at,
                 radius: self.radius,
-                recall_of: self.recall_of,
+                recall_of,
                 recall_at,
             },
             baselines: baselines.map_err(|error| Failure::usage(error.to_string()))?,
@@ -138,6 +139,13 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         None => None,
     };
     let asking = queries.as_ref().unwrap_or(&database);
+    // A record does not find itself.
+    let found = database.codes.len() - usize::from(queries.is_none());
+    if let Some(wanted) = args.recall_of.filter(|wanted| *wanted > found) {
+        return Err(Failure::usage(format!(
+            "expected --recall-of 1 to {found}, as many as there are records to be found, got {wanted}"
+        )));
+    }
     let labelled = database.data.labels.is_some() && asking.data.labels.is_some();
     if !labelled && args.labels_only {
         return Err(Failure::usage("--labels-only needs labels on both sides"));

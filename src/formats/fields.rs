@@ -73,6 +73,9 @@ fn layout(options: &ReadOptions, object: &Object) -> Result<Layout> {
         }
         None => object.contains_key("id").then(|| "id".to_owned()),
     };
+    // With labels from elsewhere theirs are looked at.
+    let label = options.label_field.as_ref().filter(|_| options.labels.is_none());
+    label.iter().try_for_each(|field| require(object, field, "--label-field"))?;
     let payload = options.payload_field.clone();
     payload.iter().try_for_each(|field| require(object, field, "--payload-field"))?;
     Ok(Layout { id, source, kind, payload })

@@ -66,6 +66,12 @@ pub fn open(origin: &Origin, options: &ReadOptions) -> Result<Rows> {
 
 fn reader(mut source: source::Source, options: &ReadOptions) -> Result<Box<dyn ReadRows>> {
     let format = detect(&source, options.format)?;
+    let has_fields = matches!(format, Format::Jsonl | Format::Csv | Format::Tsv);
+    if !has_fields && options.label_field.is_some() && options.labels.is_none() {
+        let message = "there are no fields, and so none for --label-field; name a file of labels with \
+                       --labels";
+        return Err(source.invalid(message));
+    }
     Ok(match format {
         Format::Jsonl => Box::new(JsonlRows::new(source, Fields::new(options))),
         Format::Csv => Box::new(CsvRows::new(source, b',', options)?),

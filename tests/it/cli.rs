@@ -374,6 +374,43 @@ fn a_training_is_interrupted_before_its_first_epoch_too() {
 }
 
 #[test]
+fn a_flag_of_a_collection_without_effect_is_refused() {
+    let env = TestEnv::new();
+    let text = "{\"text\":\"red fox\"}\n{\"text\":\"red wine\"}\n{\"text\":\"the fox sleeps\"}\n";
+    env.file("t.jsonl", text.repeat(20));
+    env.ok("train t.jsonl --bits 8 --epochs 1 --model m.safetensors");
+    let create = "collection create c --data-dir db";
+    for (flags, part) in [
+        ("--bits 8 --codes --seed 1", "cannot be used with"),
+        (
+            "--bits 8 --codes --keep-vectors f16",
+            "--keep-vectors would have no effect: the collection takes codes",
+        ),
+        ("--bits 8 --codes --no-text", "--no-text would have no effect"),
+        ("--bits 8 --keep-vectors f16", "the collection takes text"),
+        ("--model m.safetensors --keep-vectors f16", "the collection takes text"),
+        ("--bits 8 --dim 2 --no-text", "takes vectors of 2 numbers"),
+        ("--bits 8 --dim 2 --metric l2", "--metric would have no effect: no vectors are kept"),
+        ("--bits 8 --image 2x2 --keep-vectors f32", "takes images"),
+    ] {
+        env.fails(2, &format!("{create} {flags}"), &[part]);
+        assert!(!env.path("db").exists(), "{flags}");
+    }
+    env.ok(&format!("{create} --model m.safetensors --no-text"));
+    env.fails(2, "collection create d --data-dir db --model m --keep-vectors f16", &["takes text"]);
+
+    let index = "index t.jsonl --data-dir db -c c --label-field";
+    env.fails(
+        1,
+        &format!("{index} txt"),
+        &["no field \"txt\"", "did you mean --label-field text?"],
+    );
+    env.ok("collection create v --data-dir db --bits 8 --dim 2");
+    env.file("v.npy", npy("<f4", "(1, 2)", &f32s(&[1.0, 2.0])));
+    env.fails(1, "index v.npy --data-dir db -c v --label-field x", &["v.npy", "--labels"]);
+}
+
+#[test]
 fn rows_beyond_the_memory_are_streamed() {
     let env = TestEnv::new();
     let numbers: Vec<f32> = (0..3000 * 128u64).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
@@ -793,6 +830,7 @@ fn eval_and_stats() {
         table.starts_with("codes") && table.contains("\nitq ") && table.contains("\nfloats "),
         "{table}"
     );
+    env.fails(2, &format!("{eval} --recall-of 201"), &["expected --recall-of 1 to 200", "got 201"]);
     let unlabelled = env.run(eval);
     assert!(
         unlabelled.stderr.contains("--label-field") && unlabelled.code == Some(0),
