@@ -33,6 +33,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
+    args.dir.check_exists()?;
     let dir = &args.dir.data_dir;
     let repaired = match args.repair {
         true => repair(dir)?,

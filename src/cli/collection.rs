@@ -328,6 +328,11 @@ impl ModelSource {
     fn input(&self, dir: &DataDir) -> Result<InputKind, Failure> {
         match self {
             Self::File { model, .. } => Ok(model.input()),
+            Self::InDatabase { name, .. } if dir.check_exists().is_err() => {
+                let hint =
+                    "it is neither a file nor in a database; nearbit train makes a model file";
+                Err(Error::not_found("model", name, hint).into())
+            }
             Self::InDatabase { name, .. } => Ok(dir.open_on_disk()?.model(name)?.input()),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::console::{Console, Stream};
 use super::exit::{Exit, Failure};
 use super::output::{Fields, Table};
+use super::place::DataDir;
 
 /// Print a data directory, a collection's directory, a segment, MANIFEST, FORMAT or model as text
 ///
@@ -33,6 +34,9 @@ pub struct Args {
 const HEADER: [&str; 6] = ["offset", "what", "bytes", "number", "id", "detail"];
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
+    if args.path.is_dir() {
+        DataDir { data_dir: args.path.clone() }.check_exists()?;
+    }
     let mut stream = console.stream();
     let (mut exit, mut failed) = (Exit::Done, Ok(()));
     let mut table = Table::new(HEADER);

@@ -1,6 +1,7 @@
 //! Where things are: the data directory, a collection in it, files to be written.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -31,13 +32,18 @@ impl DataDir {
         Ok(Database::open_on_disk(&self.data_dir)?)
     }
 
-    fn check_exists(&self) -> Result<(), Failure> {
-        if self.data_dir.exists() {
-            return Ok(());
-        }
-        let hint = "make it with: nearbit collection create NAME --data-dir DIR ...";
-        let name = self.data_dir.display().to_string();
-        Err(Error::not_found("data directory", name, hint).into())
+    /// An error where the directory is missing or empty: only what makes a collection, or serves them,
+    /// makes a database. What else may be there, the library knows.
+    pub fn check_exists(&self) -> Result<(), Failure> {
+        let dir = &self.data_dir;
+        let what = match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "data directory",
+            Ok(true) => "database in the directory",
+            _ => return Ok(()),
+        };
+        let name = dir.display().to_string();
+        let hint = format!("make one with: nearbit collection create NAME --data-dir {name} ...");
+        Err(Error::not_found(what, name, hint).into())
     }
 
     /// The same, and makes the database where there is none.

@@ -147,7 +147,10 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
             let dir = snapshot.dir.display();
             console.next(format!("nearbit snapshot verify --from {dir}"));
         }
-        Command::List(args) => list(&args.dir.data_dir, console)?,
+        Command::List(args) => {
+            args.dir.check_exists()?;
+            list(&args.dir.data_dir, console)?;
+        }
         Command::Verify(args) => {
             let dir = args.which.find(args.data_dir.as_deref())?;
             let findings = verify_snapshot(&dir)?;

@@ -298,6 +298,51 @@ fn things_that_are_not_there() {
 }
 
 #[test]
+fn what_only_reads_makes_no_database() {
+    let env = TestEnv::new();
+    fs::create_dir(env.path("empty")).unwrap();
+    env.file("t.jsonl", "{\"text\":\"a b\"}\n");
+    for command in [
+        "collection list",
+        "collection show c",
+        "collection index-field c year",
+        "collection durability c sync",
+        "collection delete c",
+        "index t.jsonl -c c",
+        "get 1 -c c",
+        "search --text a -c c",
+        "count -c c",
+        "export -c c",
+        "stats -c c",
+        "dedup --radius 1 -c c",
+        "delete 1 -c c",
+        "compact -c c",
+        "check",
+        "check --repair",
+        "snapshot list",
+        "snapshot create s",
+        "snapshot delete s",
+    ] {
+        let made = "collection create NAME --data-dir";
+        for (dir, part) in [
+            ("none", "no data directory \"none\""),
+            ("empty", "no database in the directory \"empty\""),
+        ] {
+            env.fails(3, &format!("{command} --data-dir {dir}"), &[part, made]);
+        }
+    }
+    env.fails(3, "inspect empty", &["no database in the directory \"empty\""]);
+    env.fails(
+        3,
+        "collection create c --data-dir none --model m",
+        &["no model \"m\"", "nearbit train"],
+    );
+    assert!(
+        !env.path("none").exists() && fs::read_dir(env.path("empty")).unwrap().next().is_none()
+    );
+}
+
+#[test]
 fn models_that_are_none() {
     let env = TestEnv::new();
     let text = "{\"text\":\"red fox\"}\n{\"text\":\"red wine\"}\n{\"text\":\"the fox sleeps\"}\n";
