@@ -15,6 +15,9 @@ use super::place::InCollection;
 /// The longest bar, in characters.
 const BAR: u64 = 50;
 
+/// Sizes of buckets that have a line of their own.
+const BUCKETS: usize = 10;
+
 /// Bit balance, entropy, correlation, bucket sizes, distances, and bytes of a collection
 ///
 /// Bits that are always 0, bits that say the same, and buckets that hold half of all records waste
@@ -115,8 +118,7 @@ fn table(collection: &Collection, health: &Health, out: &mut impl Write) -> Resu
         (0..=10).zip(shares).map(|(tenths, bits)| (format!("{:.1}", tenths as f64 / 10.0), bits)),
     )?;
     writeln!(out, "\nbuckets of each size")?;
-    let buckets = collection.bucket_sizes()?.into_iter().take(10);
-    bars(out, buckets.map(|(size, count)| (size.to_string(), count as u64)))?;
+    bars(out, smallest(collection.bucket_sizes()?, BUCKETS))?;
     writeln!(out, "\ndistances of random pairs, in bits")?;
     let distances = health.distances.iter().enumerate().filter(|(_, count)| **count > 0);
     bars(out, distances.map(|(distance, &count)| (distance.to_string(), count)))
@@ -137,6 +139,19 @@ fn damaged(store: &StoreStats) -> String {
     }
 }
 
+/// The `most` smallest buckets by size, and all that are larger together.
+fn smallest(
+    buckets: impl IntoIterator<Item = (usize, usize)>,
+    most: usize,
+) -> impl Iterator<Item = (String, u64)> {
+    let mut buckets: Vec<(usize, usize)> = buckets.into_iter().collect();
+    let larger: usize = buckets.iter().skip(most).map(|(_, count)| count).sum();
+    buckets.truncate(most);
+    let last =
+        buckets.last().filter(|_| larger > 0).map(|(size, _)| (format!(">{size}"), larger as u64));
+    buckets.into_iter().map(|(size, count)| (size.to_string(), count as u64)).chain(last)
+}
+
 /// A line for each label: its count, the share that it is of all, and a bar.
 fn bars(out: &mut impl Write, counts: impl Iterator<Item = (String, u64)>) -> Result<(), Failure> {
     let counts: Vec<(String, u64)> = counts.collect();
@@ -148,4 +163,19 @@ fn bars(out: &mut impl Write, counts: impl Iterator<Item = (String, u64)>) -> Re
         writeln!(out, "{label:>5}  {count:>9}  {share:>5.1} %  {bar}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_buckets_are_of_all_of_them() {
+        let lines =
+            |sizes: usize| smallest((1..=sizes).map(|size| (size, 2)), 3).collect::<Vec<_>>();
+        let line = |label: &str, count: u64| (label.to_owned(), count);
+        assert_eq!(lines(3), [line("1", 2), line("2", 2), line("3", 2)]);
+        assert_eq!(lines(7)[3..], [line(">3", 8)]);
+        assert_eq!(lines(0), []);
+    }
 }
