@@ -104,13 +104,27 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// The beginning of a text on one line.
+/// The beginning of a text on one line, without what a terminal would obey.
 pub fn shorten(text: &str, most: usize) -> String {
-    let line = text.replace(['\n', '\r', '\t'], " ");
+    let line = printable(&text.replace(['\n', '\r', '\t'], " "));
     match line.char_indices().nth(most) {
         Some(_) => line.chars().take(most.saturating_sub(3)).chain("...".chars()).collect(),
         None => line,
     }
+}
+
+/// Escapes control characters, and those that change the direction of what is around them: ids and
+/// payloads come from anywhere.
+fn printable(line: &str) -> String {
+    let is_obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let escaped = |c: char| match is_obeyed(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    line.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -128,5 +142,16 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], ["name  bits  of", "a        8  x y"]);
         assert!(lines[2].starts_with("long  1024  zzz") && lines[2].ends_with("z..."));
+    }
+
+    #[test]
+    fn a_table_moves_no_cursor() {
+        let mut table = Table::new(["id", "text"]);
+        table.push(["\x1b[31mred\x07".into(), "\u{9b}2J\u{202e}é".into()]);
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let row = "\\u{1b}[31mred\\u{7}  \\u{9b}2J\\u{202e}é";
+        assert_eq!(text.lines().nth(1), Some(row));
     }
 }
