@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
     let matches = taking_negative_numbers(Cli::command()).get_matches();
     let Cli { command, output, quiet } =
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    log_to_stderr();
+    log_to_stderr(quiet);
     let console = Console::new(output, quiet);
     let exit = run(command, &console).unwrap_or_else(|failure| failure.report());
     exit.into()
@@ -138,11 +138,11 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     }
 }
 
-/// Warnings of the library are shown, and not what sled says, as the store says it better;
-/// `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
-fn log_to_stderr() {
-    let filter =
-        EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sled=off"));
+/// Warnings of the library are shown, unless all is to be quiet, and not what sled says, as the store
+/// says it better; `NEARBIT_LOG` asks for more, as in `NEARBIT_LOG=info`.
+fn log_to_stderr(quiet: bool) {
+    let usual = if quiet { "error,sled=off" } else { "warn,sled=off" };
+    let filter = EnvFilter::try_from_env("NEARBIT_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

@@ -236,6 +236,16 @@ fn messages_are_not_results() {
     assert_eq!(run.lines().len(), 1);
     let run = env.run("collection create d --data-dir db --bits 8 --codes --quiet");
     assert_eq!(run.stderr, "");
+    // Nor are warnings.
+    for (flag, warns) in [("", true), ("--quiet", false)] {
+        fs::create_dir(env.path("db/collections/half")).unwrap();
+        let run = env.run(&format!("collection list --data-dir db {flag}"));
+        assert_eq!(
+            (run.stderr.contains("WARN"), run.stderr.is_empty()),
+            (warns, !warns),
+            "{run:?}"
+        );
+    }
 }
 
 #[test]
