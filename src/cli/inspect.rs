@@ -34,7 +34,9 @@ pub struct Args {
 const HEADER: [&str; 6] = ["offset", "what", "bytes", "number", "id", "detail"];
 
 pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
-    if args.path.is_dir() {
+    // An empty directory of a collection is a damaged one.
+    let of_collection = args.path.parent().is_some_and(|dir| dir.ends_with("collections"));
+    if args.path.is_dir() && !of_collection {
         DataDir { data_dir: args.path.clone() }.check_exists()?;
     }
     let mut stream = console.stream();
