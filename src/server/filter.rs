@@ -93,3 +93,35 @@ fn each<T, U>(list: Vec<T>, place: &str, convert: impl Fn(T) -> Result<U>) -> Re
     let convert = |(i, item)| convert(item).map_err(|e: Error| at(&format!("{place}[{i}]"), e));
     list.into_iter().enumerate().map(convert).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    /// So deep a filter, as it comes out of the bytes of a request.
+    fn deep(depth: usize, kind: impl Fn(proto::FilterList) -> proto::filter::Kind) -> Result<()> {
+        let mut tree = proto::Filter { kind: Some(proto::filter::Kind::Text("true".into())) };
+        for _ in 1..depth {
+            tree = proto::Filter { kind: Some(kind(proto::FilterList { filters: vec![tree] })) };
+        }
+        let request = proto::SearchRequest { filter: Some(tree), ..Default::default() };
+        let batch = proto::SearchBatchRequest { searches: vec![request], ..Default::default() };
+        let batch = proto::SearchBatchRequest::decode(&batch.encode_to_vec()[..]).unwrap();
+        filter(batch.searches[0].filter.clone()).map(|_| ())
+    }
+
+    /// As deep as the proto file says: what protobuf itself allows is more.
+    #[test]
+    fn filters_stand_in_one_another_as_deep_as_is_told() {
+        use proto::filter::Kind;
+        for kind in [Kind::All, Kind::Any] {
+            assert!(deep(Filter::MAX_DEPTH, kind).is_ok());
+            let error = deep(Filter::MAX_DEPTH + 1, kind).unwrap_err().to_string();
+            assert!(error.contains("at most 32 filters in one another"), "{error}");
+        }
+        assert!(deep(Filter::MAX_DEPTH / 2, Kind::None).is_ok());
+        assert!(deep(Filter::MAX_DEPTH / 2 + 1, Kind::None).is_err());
+    }
+}
