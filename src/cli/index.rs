@@ -94,6 +94,14 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
     let (_database, collection) = args.place.open()?;
     let input = collection.input();
     let source = wanted(&args, &collection, input)?;
+    let options = ReadOptions {
+        payload_field: args.payload_field.clone(),
+        column_types: args.column_types.clone(),
+        ..args.labels.add_to(args.reading.options(source))
+    };
+    if args.inputs.len() > 1 {
+        args.inputs.iter().try_for_each(|path| check_opens(path, &options))?;
+    }
     let mut indexing = Indexing {
         collection: &collection,
         durability: args.durability.unwrap_or(collection.info().durability),
@@ -105,14 +113,6 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         group: Group::default(),
         counts: Counts::default(),
     };
-    let options = ReadOptions {
-        payload_field: args.payload_field.clone(),
-        column_types: args.column_types.clone(),
-        ..args.labels.add_to(args.reading.options(source))
-    };
-    if args.inputs.len() > 1 {
-        args.inputs.iter().try_for_each(|path| check_opens(path, &options))?;
-    }
     let mut next_row = args.first_id.unwrap_or(0);
     for path in &args.inputs {
         let options = ReadOptions { first_row: next_row, ..options.clone() };

@@ -59,7 +59,7 @@ impl Table {
         if let (None, [field]) = (options.delimiter, &header[..])
             && let Some(other) = [',', ';', '\t', '|'].into_iter().find(|c| field.contains(*c))
         {
-            let usual = char::from(usual);
+            let (usual, other) = (char::from(usual), other.escape_default());
             let message = format!(
                 "expected a header of values with {usual:?} between them, got the one value {field:?}; \
                  name what is between them, as in --delimiter '{other}'"
