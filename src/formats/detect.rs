@@ -35,10 +35,15 @@ fn guess(source: &Source) -> Result<Format> {
     if is_idx(start) {
         return Ok(Format::Idx);
     }
+    let by_ending = by_ending(&source.name);
+    // These begin with a dimension, which may look like anything: 1152 like a pickle.
+    if let Some(format @ (Format::Fvecs | Format::Bvecs | Format::Ivecs)) = by_ending {
+        return Ok(format);
+    }
     if let Some((what, advice)) = known_but_not_read(start) {
         return Err(source.invalid(format!("this is {what}; {advice}")));
     }
-    if let Some(format) = by_ending(&source.name) {
+    if let Some(format) = by_ending {
         return Ok(format);
     }
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);

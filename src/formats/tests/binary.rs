@@ -75,6 +75,11 @@ fn headers_that_lie() {
         let bytes = [&dim.to_le_bytes()[..], &[0; 12]].concat();
         assert_fault(&file("t.fvecs", bytes), &default(), &["dimension", &dim.to_string()]);
     }
+    // The bytes of these dimensions begin a pickle, and what gzip writes.
+    for dim in [1152, 35_615] {
+        let bytes = [&i32::to_le_bytes(dim)[..], &vec![0; 4 * dim as usize]].concat();
+        assert_eq!(vectors(&file("t.fvecs.gz", gzip(&bytes)), &default())[0].len(), dim as usize);
+    }
     let uneven = [&2i32.to_le_bytes()[..], &[0; 8], &3i32.to_le_bytes(), &[0; 8]].concat();
     assert_fault(
         &file("t.fvecs", uneven),
