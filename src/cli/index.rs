@@ -109,6 +109,7 @@ pub fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
         resume: args.resume,
         replace: args.replace,
         is_renumbered: args.first_id.is_some(),
+        may_collide: collection.info().records > 0,
         rejects: args.rejects.as_deref().map(Rejects::create).transpose()?,
         group: Group::default(),
         counts: Counts::default(),
@@ -209,6 +210,8 @@ struct Indexing<'a> {
     replace: bool,
     /// Whether --first-id is given.
     is_renumbered: bool,
+    /// Whether a record may have an id that is the number of a row to come: those of one run differ.
+    may_collide: bool,
     rejects: Option<Rejects>,
     group: Group,
     counts: Counts,
@@ -260,6 +263,7 @@ impl Indexing<'_> {
                     return Err(Error::invalid(place.to_string(), message).into());
                 }
                 Ok(record) => {
+                    self.may_collide |= !is_numbered;
                     // Within a group an id may stand once; the later row replaces the earlier.
                     if record.id.as_ref().is_some_and(|id| self.group.ids.contains(id)) {
                         self.write()?;
@@ -327,7 +331,7 @@ impl Indexing<'_> {
     /// Writes the group.
     fn write(&mut self) -> Result<(), Failure> {
         let Group { mut records, places, numbered, .. } = std::mem::take(&mut self.group);
-        if !self.resume && !self.replace {
+        if self.may_collide && !self.resume && !self.replace {
             self.check_numbers(&records, &places, &numbered)?;
         }
         if self.resume {
