@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::{BitAndAssign, BitOrAssign, Range, SubAssign};
 
 use roaring::bitmap::Iter;
-use roaring::{MultiOps, RoaringBitmap, RoaringTreemap};
+use roaring::{MultiOps, RoaringTreemap};
 
 /// A set of record numbers.
 ///

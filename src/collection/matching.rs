@@ -1,5 +1,6 @@
 //! Records by filter, near or far: counting, listing and deleting those that match.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -34,8 +35,10 @@ impl Collection {
     pub(crate) fn count_before(&self, filter: &Filter, deadline: Option<Instant>) -> Result<u64> {
         self.check_alive()?;
         filter.check()?;
-        let (bounds, ..) = self.bounds(filter, deadline)?;
-        let live = self.inner.store.live(bounds.maybe.iter());
+        // What is live at one moment is read as it was then.
+        let _hold = self.inner.store.hold();
+        let (bounds, end, _) = self.bounds(filter, deadline)?;
+        let live = self.inner.store.live(bounds.maybe.iter(), end);
         let (sure, unsure): (Vec<u64>, Vec<u64>) =
             live.into_iter().partition(|number| bounds.sure.contains(*number));
         let mut count = sure.len();
@@ -78,26 +81,44 @@ impl Collection {
     ) -> Result<Page> {
         self.check_alive()?;
         filter.check()?;
-        let (mut bounds, ..) = self.bounds(filter, deadline)?;
+        let store = &self.inner.store;
+        let _hold = store.hold();
+        let (mut bounds, mut end, _) = self.bounds(filter, deadline)?;
         if let Some(after) = after {
             bounds.maybe.remove_range(0..after.saturating_add(1));
+            end = end.max(after.saturating_add(1));
         }
         let mut page = Page { records: Vec::new(), next: None };
         for (i, number) in bounds.maybe.iter().enumerate() {
             if page.records.len() == limit {
-                break;
+                return Ok(page);
             }
             if i % READS_PER_LOOK == 0 {
                 check_deadline(deadline)?;
             }
-            if self.inner.store.live([number]).is_empty() {
+            if !store.is_live(number) {
                 continue;
             }
             let record = match bounds.sure.contains(number) {
-                true => self.inner.store.read(number)?,
+                true => store.read(number)?,
                 false => self.read_matching(filter, number)?,
             };
             page.records.extend(record);
+            page.next = Some(number);
+        }
+        // What was replaced before its turn came has a newer number; what was after it stands here.
+        let newer = store.live([], end);
+        let ids = page.records.iter().filter(|_| !newer.is_empty()).map(|record| record.id.clone());
+        let ids: HashSet<RecordId> = ids.collect();
+        for (i, number) in newer.into_iter().enumerate() {
+            if page.records.len() == limit {
+                return Ok(page);
+            }
+            if i % READS_PER_LOOK == 0 {
+                check_deadline(deadline)?;
+            }
+            let record = self.read_matching(filter, number)?;
+            page.records.extend(record.filter(|record| !ids.contains(&record.id)));
             page.next = Some(number);
         }
         if page.records.len() < limit {
@@ -123,9 +144,18 @@ impl Collection {
     /// A filter that is too deep, a store that refuses writes since one failed, damaged bytes, or
     /// a disk that does not answer.
     pub fn delete_matching(&self, filter: &Filter) -> Result<u64> {
+        self.delete_matching_before(filter, None)
+    }
+
+    /// The same, which gives up at a deadline, between two groups too.
+    pub(crate) fn delete_matching_before(
+        &self,
+        filter: &Filter,
+        deadline: Option<Instant>,
+    ) -> Result<u64> {
         let (mut deleted, mut after) = (0, None);
         loop {
-            let page = self.list_matching(filter, after, CHUNK)?;
+            let page = self.list_matching_before(filter, after, CHUNK, deadline)?;
             let ids: Vec<RecordId> = page.records.into_iter().map(|record| record.id).collect();
             deleted += self.delete(&ids)?.into_iter().filter(|deleted| *deleted).count() as u64;
             match page.next {

@@ -155,12 +155,12 @@ impl RecordService for Api {
         request: Request<proto::DeleteMatchingRecordsRequest>,
     ) -> Result<Response<proto::DeleteMatchingRecordsResponse>, Status> {
         let (call, request) = open(request)?;
-        let api = self.clone();
+        let (api, deadline) = (self.clone(), call.deadline);
         self.work(&call, move || {
             let collection = api.database.collection(&request.collection)?;
             let filter = required(filter(request.filter)?, "filter", "a filter")?;
             Ok(proto::DeleteMatchingRecordsResponse {
-                deleted: collection.delete_matching(&filter)?,
+                deleted: collection.delete_matching_before(&filter, Some(deadline))?,
             })
         })
         .await

@@ -10,10 +10,11 @@ impl Store {
         self.shared.state().segments.next()
     }
 
-    /// Those of `numbers` whose records are live, all looked up at one moment.
-    pub fn live(&self, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    /// Those of `numbers` whose records are live, and all live ones from `end` on, at one moment.
+    pub fn live(&self, numbers: impl IntoIterator<Item = u64>, end: u64) -> Vec<u64> {
         let state = self.shared.state();
-        numbers.into_iter().filter(|number| state.segments.is_live(*number)).collect()
+        let numbers = numbers.into_iter().chain(end..state.segments.next());
+        numbers.filter(|number| state.segments.is_live(*number)).collect()
     }
 
     /// The settings that the collection has.

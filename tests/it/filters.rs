@@ -1,6 +1,7 @@
 //! Filters in a collection, against the naive oracle: every record in turn.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nearbit::filter::Field;
@@ -334,6 +335,42 @@ fn readers_see_a_replaced_record_once() {
         }
     });
     assert_eq!(collection.count(&parse("a == 1")).unwrap(), 20);
+}
+
+/// A record that is there all the time is listed, counted and deleted, though it is replaced all the
+/// time.
+#[test]
+fn what_is_being_replaced_is_not_missed() {
+    let dir = TempDir::new().unwrap();
+    let database = Database::open(dir.path()).unwrap();
+    let collection = database.create_collection("c", &settings(&[])).unwrap();
+    // Enough to read that the one is replaced before its turn comes.
+    let others = |i: u32| {
+        let record = NewRecord::code(code(1)).with_id(format!("other {i}")).unwrap();
+        record.with_payload(Payload::from_json(r#"{"a": "other"}"#).unwrap())
+    };
+    collection.upsert((0..20_000).map(others).collect()).unwrap();
+    let upsert = || collection.upsert(vec![record(0, 1, r#"{"a": "x"}"#)]).unwrap();
+    upsert();
+    let filter = parse(r#"a == "x""#);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                upsert();
+            }
+        });
+        let look = || {
+            let counted = collection.count(&filter).unwrap();
+            let page = collection.list_matching(&filter, None, 10).unwrap();
+            (counted, page.records.len())
+        };
+        let looks: Vec<_> = (0..10).map(|_| look()).collect();
+        let deleted = collection.delete_matching(&filter).unwrap();
+        // Before something fails: the other thread is waited for.
+        done.store(true, Ordering::Relaxed);
+        assert_eq!((looks, deleted), (vec![(1, 1); 10], 1));
+    });
 }
 
 /// More records than a block of a compressed set holds, and all that follow one another match.

@@ -204,7 +204,7 @@ impl Model {
         let listed: Vec<_> = self.records.iter().map(|(n, r)| (*n, r.clone())).collect();
         assert_eq!(store.list(None, usize::MAX)?, listed);
         let numbers: Vec<u64> = self.records.keys().copied().collect();
-        assert_eq!(store.live(0..self.next + 3), numbers);
+        assert_eq!(store.live(0..self.next + 3, self.next + 3), numbers);
         assert!(numbers.last().is_none_or(|last| *last < store.next_number()));
         let mut asked: Vec<u64> = numbers.into_iter().rev().collect();
         asked.push(self.next + 3);
