@@ -11,6 +11,7 @@
 //! by weight among [`SIEVE`] times as many.
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 
 use super::finder::View;
 use super::selection::{READS_PER_LOOK, check_deadline};
@@ -238,21 +239,43 @@ enum Asked<'a> {
 }
 
 impl Metric {
-    /// How alike two vectors of one length are; more is nearer.
+    /// How alike two vectors of one length are; more is nearer. Always finite where they are.
     pub(super) fn similarity(self, a: &[f32], b: &[f32]) -> f32 {
-        match self {
-            Self::Dot => dot(a, b),
+        let is_sure = |square: &f32| SURE_SQUARES.contains(square);
+        let quick = match self {
+            Self::Dot => Some(dot(a, b)).filter(|sum| sum.is_finite()),
             Self::Cosine => {
-                let lengths = (dot(a, a) * dot(b, b)).sqrt();
-                if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
+                let squares = [dot(a, a), dot(b, b)];
+                let sure = squares.iter().all(is_sure);
+                sure.then(|| dot(a, b) / (squares[0] * squares[1]).sqrt())
             }
             Self::L2 => {
                 let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-                -dot(&difference, &difference).sqrt()
+                Some(dot(&difference, &difference)).filter(is_sure).map(|square| -square.sqrt())
             }
-        }
+        };
+        quick.unwrap_or_else(|| self.wide_similarity(a, b))
+    }
+
+    /// The same in twice as many bits, of which no sum or square of numbers of 32 bits takes too many.
+    fn wide_similarity(self, a: &[f32], b: &[f32]) -> f32 {
+        let sum = |term: fn(f64, f64) -> f64| -> f64 {
+            a.iter().zip(b).map(|(a, b)| term(f64::from(*a), f64::from(*b))).sum()
+        };
+        let similarity = match self {
+            Self::Dot => sum(|a, b| a * b),
+            Self::Cosine => {
+                let lengths = sum(|a, _| a * a).sqrt() * sum(|_, b| b * b).sqrt();
+                if lengths > 0.0 { sum(|a, b| a * b) / lengths } else { 0.0 }
+            }
+            Self::L2 => -sum(|a, b| (a - b) * (a - b)).sqrt(),
+        };
+        similarity.clamp(f32::MIN.into(), f32::MAX.into()) as f32
     }
 }
+
+/// Squares of lengths whose products have all the bits that 32 can have.
+const SURE_SQUARES: RangeInclusive<f32> = 1e-18..=1e18;
 
 /// Sums in eight lanes, in one order on every machine.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -289,6 +312,24 @@ mod tests {
             prop_assume!(squares > 1e-6);
             prop_assert!(near(Metric::Cosine.similarity(&a, &b), product / squares.sqrt()));
         }
+    }
+
+    /// However large or small the numbers are.
+    #[test]
+    fn scores_do_not_depend_on_the_scale() {
+        let (a, b) = ([3.0, 4.0, 0.0f32], [4.0, -3.0, 0.0]);
+        for scale in [1e-30, 1e-15, 1e-12, 1.0, 1e10, 1e12, 1e30] {
+            let [a, b] = [a, b].map(|vector| vector.map(|x| x * scale));
+            let same = Metric::Cosine.similarity(&a, &a);
+            assert!((same - 1.0).abs() < 1e-6, "{scale}: {same}");
+            assert!(Metric::Cosine.similarity(&a, &b).abs() < 1e-6, "{scale}");
+            let (near, far) = (Metric::L2.similarity(&a, &a), Metric::L2.similarity(&a, &b));
+            assert!(near == 0.0 && far < 0.0 && far.is_finite(), "{scale}: {near}, {far}");
+            assert!(Metric::Dot.similarity(&a, &a).is_finite(), "{scale}");
+        }
+        // Sums that pass through infinity.
+        let product = Metric::Dot.similarity(&[3e38, 3e38], &[3e38, -3e38]);
+        assert_eq!(product, 0.0);
     }
 
     #[test]
