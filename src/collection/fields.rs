@@ -37,6 +37,8 @@ pub(super) struct Fields {
 struct Shared {
     indexes: RwLock<Indexes>,
     stop: AtomicBool,
+    /// Whether somebody fills them, who looks once more before it is set to false.
+    filling: Mutex<bool>,
     /// When filling them failed last.
     failed: Mutex<Option<Instant>>,
 }
@@ -116,10 +118,11 @@ impl Fields {
 
     /// Adds a group that was written.
     pub(super) fn apply(&self, contents: Contents, outcomes: &[Outcome]) {
-        let mut indexes = self.shared.write();
-        if indexes.by_field.is_empty() {
+        // Where there is none, no writer waits for those who search.
+        if self.read().by_field.is_empty() {
             return;
         }
+        let mut indexes = self.shared.write();
         let number = |outcome: &Outcome| match *outcome {
             Outcome::Inserted(new) | Outcome::Replaced { new, .. } => Some(new),
             Outcome::Deleted(_) | Outcome::Missing => None,
@@ -151,21 +154,33 @@ impl Fields {
     /// Fills the indexes in the background, unless that is under way.
     fn fill(&self) {
         let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed_lately = self.shared.failed().is_some_and(|at| at.elapsed() < PATIENCE);
-        if failed_lately || builder.as_ref().is_some_and(|running| !running.is_finished()) {
+        let mut filling = self.shared.filling();
+        let at_work = *filling && builder.as_ref().is_some_and(|running| !running.is_finished());
+        if at_work || self.shared.failed().is_some_and(|at| at.elapsed() < PATIENCE) {
             return;
         }
         let (shared, store) = (Arc::clone(&self.shared), Arc::clone(&self.store));
         let fill = move || {
-            if let Err(error) = shared.fill(&store) {
-                *shared.failed() = Some(Instant::now());
-                tracing::warn!(%error, "fields are not indexed; searches read payloads instead");
+            loop {
+                let filled = shared.fill(&store);
+                if let Err(error) = &filled {
+                    *shared.failed() = Some(Instant::now());
+                    tracing::warn!(%error, "fields are not indexed; searches read payloads instead");
+                }
+                // Who added a field meanwhile took this for at work.
+                let mut filling = shared.filling();
+                let unseen = || shared.read().first_unseen(store.next_number()).is_some();
+                if filled.is_err() || shared.stop.load(Ordering::Relaxed) || !unseen() {
+                    *filling = false;
+                    return;
+                }
             }
         };
         let thread = std::thread::Builder::new().name("fields".to_owned()).spawn(fill);
         *builder = thread
             .inspect_err(|error| tracing::warn!(%error, "no thread to index fields with"))
             .ok();
+        *filling = builder.is_some();
     }
 }
 
@@ -195,6 +210,10 @@ impl Shared {
 
     fn write(&self) -> RwLockWriteGuard<'_, Indexes> {
         self.indexes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn filling(&self) -> MutexGuard<'_, bool> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
