@@ -162,7 +162,8 @@ impl<'a> Search<'a> {
             only: query.only,
             deadline: query.deadline,
             nearest: Nearest::new(query.limit, radius),
-            rows: spare(snapshot, query).map(|spare| Rows::new(query.limit + spare, radius)),
+            rows: spare(snapshot, query)
+                .map(|spare| Rows::new(query.limit.saturating_add(spare), radius)),
             found: Vec::with_capacity(BATCH),
             clusters: Vec::with_capacity(BATCH),
             rest: Vec::with_capacity(BATCH),

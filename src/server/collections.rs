@@ -9,8 +9,15 @@ use super::convert::durability;
 use super::field::{at, required};
 use super::proto;
 use super::proto::collection_service_server::CollectionService;
+use crate::code::Width;
+use crate::encoder::EncoderSpec;
 use crate::error::{Error, Result};
 use crate::filter::Field;
+use crate::input::InputKind;
+
+/// The most numbers that the hyperplanes of one collection may have, which are drawn at each open and
+/// held in memory: 64 MiB of them. In the process itself there may be more.
+const MAX_PLANE_NUMBERS: usize = 1 << 24;
 
 #[tonic::async_trait]
 impl CollectionService for Api {
@@ -128,12 +135,30 @@ impl CollectionService for Api {
     }
 }
 
+/// An error for planes that would be too large for what they cost a client.
+fn check_planes(input: InputKind, width: Width) -> Result<()> {
+    let dim = match input {
+        InputKind::Text => 0,
+        InputKind::Vector { dim } => dim,
+        InputKind::Image { height, width } => height.saturating_mul(width),
+    };
+    let most = MAX_PLANE_NUMBERS / width.bits();
+    if dim <= most {
+        return Ok(());
+    }
+    let message = format!("expected rows of 1 to {most} numbers for {width}, got {dim}");
+    Err(Error::invalid("encoder.hyperplanes.input", message))
+}
+
 impl Api {
     fn create(
         &self,
         request: &proto::CreateCollectionRequest,
     ) -> Result<proto::CreateCollectionResponse> {
         let settings = request.settings()?;
+        if let EncoderSpec::Hyperplanes { input, width, .. } = settings.encoder {
+            check_planes(input, width)?;
+        }
         let created = self.database.create_collection(&request.name, &settings);
         let collection = created.map_err(|error| match &error {
             // The database speaks of names and inputs; the client wrote fields.

@@ -341,12 +341,17 @@ fn search(
         deadline: Some(deadline),
         ..Search::new(convert::query(request.query, width)?)
     };
-    if let Some(rescore) = search.rescore {
-        let found = limit.saturating_mul(rescore.oversampling);
-        check_count("rescore.oversampling x limit", found, options.max_candidates)?;
-    }
     if let Some(diversity) = search.diversity {
         check_count("diversity.candidates", diversity.candidates, options.max_limit)?;
+    }
+    if let Some(rescore) = search.rescore {
+        let chosen_from = search.diversity.map_or(limit, |d| d.candidates.max(limit));
+        let found = chosen_from.saturating_mul(rescore.oversampling);
+        let what = match search.diversity {
+            Some(_) => "rescore.oversampling x diversity.candidates",
+            None => "rescore.oversampling x limit",
+        };
+        check_count(what, found, options.max_candidates)?;
     }
     if let Some(by) = &search.group_by {
         check_count("group_by.size x limit", limit.saturating_mul(by.size), options.max_limit)?;

@@ -139,6 +139,7 @@ async fn what_is_wrong_is_refused_by_field() {
         ("x", planes(text(), 0), None, "encoder.hyperplanes.bits"),
         ("x", planes(vector(0), 8), None, "encoder.hyperplanes.input"),
         ("x", planes(vector(u32::MAX), 1024), None, "encoder.hyperplanes.input"),
+        ("x", planes(vector((1 << 14) + 1), 1024), None, "encoder.hyperplanes.input"),
         ("x", codes(8), Some(0), "keep_vectors"),
         ("x", codes(8), Some(77), "keep_vectors"),
         ("", codes(8), None, "name"),

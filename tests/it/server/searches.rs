@@ -478,6 +478,13 @@ async fn rescoring_diversity_and_groups() {
         (rescore(1, 0), "rescore.oversampling x limit"),
         (rescore(1, 1001), "rescore.oversampling"),
         (rescore(1, 1_000_000), "rescore.oversampling x limit"),
+        (
+            proto::SearchRequest {
+                diversity: Some(proto::Diversity { weight: 0.5, candidates: Some(10_000) }),
+                ..rescore(1, 1000)
+            },
+            "rescore.oversampling x diversity.candidates",
+        ),
         (proto::SearchRequest { group_by: Some(group_by.clone()), ..rescore(1, 2) }, "group_by"),
         (
             proto::SearchRequest {
