@@ -366,6 +366,9 @@ impl Group {
             Some(Source::Image(image)) => image.pixels.len(),
             Some(Source::Code(_)) | None => 64,
         };
+        if !record.payload.is_empty() {
+            self.bytes += record.payload.to_json().len();
+        }
         self.ids.extend(record.id.clone());
         if is_numbered {
             self.numbered.push(self.records.len());

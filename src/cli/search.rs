@@ -26,8 +26,8 @@ const BATCH: usize = 256;
 /// Hits of one query that are found on disk.
 const FEW: usize = 1000;
 
-/// The most hits of one query, as over gRPC.
-const MOST: usize = 10_000;
+/// The most hits of one query.
+const MOST: usize = 1_000_000;
 
 /// Find the records nearest to a text, a code, a record, or each row of a file
 #[derive(clap::Args)]
@@ -58,7 +58,7 @@ pub struct Args {
     /// The neighbours of each row of a file; - for standard input
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// At most so many hits a query, 1 to 10000
+    /// At most so many hits a query, 1 to 1000000
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = up_to::<MOST>)]
     limit: usize,
     /// Only hits that differ in at most so many bits

@@ -102,7 +102,10 @@ impl Collection {
             .map(|mut r| (r.id.take().unwrap_or_else(RecordId::generate), r))
             .collect();
         check_distinct(&records)?;
-        self.check_vectors(&records)?;
+        for (row, (_, record)) in records.iter().enumerate() {
+            let checked = record.source.as_ref().map_or(Ok(()), |s| self.check_precision(s));
+            checked.map_err(|error| error.within(&format!("records[{row}].")))?;
+        }
         let codes = self.encode(&records)?;
         let ids: Vec<RecordId> = records.iter().map(|(id, _)| id.clone()).collect();
         let operations = records
@@ -133,7 +136,9 @@ impl Collection {
     /// # Errors
     /// A source that the encoder does not take.
     pub fn check(&self, record: &NewRecord) -> Result<()> {
-        record.source.as_ref().map_or(Ok(()), |source| self.inner.encoder.check(source))
+        let Some(source) = &record.source else { return Ok(()) };
+        self.inner.encoder.check(source)?;
+        self.check_precision(source)
     }
 
     /// Deletes records; says of each whether it was there.
@@ -240,23 +245,18 @@ impl Collection {
     }
 
     /// Refuses vectors that are to be kept in half precision and have numbers beyond it.
-    fn check_vectors(&self, records: &[(RecordId, NewRecord)]) -> Result<()> {
-        if self.inner.settings.keep_vectors != KeepVectors::F16 {
-            return Ok(());
-        }
-        let too_large = |x: &f32| !f16::from_f32(*x).is_finite();
-        for (row, (_, record)) in records.iter().enumerate() {
-            if let Some(Source::Vector(vector)) = &record.source
-                && let Some(x) = vector.iter().find(|x| x.is_finite() && too_large(x))
-            {
+    fn check_precision(&self, source: &Source) -> Result<()> {
+        let Source::Vector(vector) = source else { return Ok(()) };
+        let too_large = |x: &&f32| x.is_finite() && !f16::from_f32(**x).is_finite();
+        match vector.iter().find(too_large) {
+            Some(x) if self.inner.settings.keep_vectors == KeepVectors::F16 => {
                 let hint = "scale the vectors, or keep them as f32";
-                return Err(Error::invalid(
-                    format!("records[{row}].vector"),
-                    format!("expected numbers up to {} to keep as f16, got {x}; {hint}", f16::MAX),
-                ));
+                let message =
+                    format!("expected numbers up to {} to keep as f16, got {x}; {hint}", f16::MAX);
+                Err(Error::invalid("vector", message))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// What the store is to keep of a record.
