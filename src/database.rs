@@ -432,6 +432,57 @@ impl Database {
         Ok(models.into_iter().map(|(name, version)| format!("{name}@{version}")).collect())
     }
 
+    /// Deletes a model, named with its version, as `name@version`. What a collection encodes with is
+    /// kept.
+    ///
+    /// ```
+    /// # let (dir, database, notes) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/notes.rs"));
+    /// # let values = (0..400).map(|i| (i as f32 * 0.7).sin()).collect();
+    /// # let inputs = nearbit::Inputs::Vectors(nearbit::Matrix::new(50, 8, values));
+    /// # let options = nearbit::model::TrainOptions {
+    /// #     bits: nearbit::Width::new(6)?,
+    /// #     epochs: Some(1),
+    /// #     ..nearbit::model::TrainOptions::preset(nearbit::model::Preset::Vector)
+    /// # };
+    /// # let model = nearbit::model::train(&inputs, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    /// use nearbit::{CollectionSettings, EncoderSpec};
+    ///
+    /// database.add_model("waves", &model)?;
+    /// let settings = CollectionSettings::new(EncoderSpec::Model("waves".to_owned()));
+    /// database.create_collection("curves", &settings)?;
+    /// let error = database.delete_model("waves@1").unwrap_err().to_string();
+    /// assert!(error.contains("curves"), "{error}");
+    ///
+    /// database.delete_collection("curves")?;
+    /// database.delete_model("waves@1")?;
+    /// assert!(database.models()?.is_empty());
+    /// # Ok::<(), nearbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is none, or no version is named; a collection that encodes with it, or that could not be
+    /// opened, for it may; a disk that does not answer.
+    pub fn delete_model(&self, name: &str) -> Result<()> {
+        let _one_at_a_time = self.making_locked();
+        let (plain, version) = self.resolve_model(name)?;
+        let model = format!("{plain}@{version}");
+        if name != model {
+            let message = format!("expected a name with a version, such as {model}, got {name:?}");
+            return Err(Error::invalid("model", message));
+        }
+        if let Some((_, error)) = self.unopened().into_iter().next() {
+            return Err(error);
+        }
+        let mut users = self.collections();
+        users.retain(|collection| collection.info().encoder.model() == Some(model.as_str()));
+        if !users.is_empty() {
+            let users: Vec<&str> = users.iter().map(Collection::name).collect();
+            let message = format!("{model} encodes for {}; delete that first", users.join(", "));
+            return Err(Error::invalid("model", message));
+        }
+        store::remove_file(&self.model_file(&plain, version))
+    }
+
     fn making_locked(&self) -> MutexGuard<'_, ()> {
         // It guards names on disk, which are whole even after a panic.
         self.inner.making.lock().unwrap_or_else(PoisonError::into_inner)

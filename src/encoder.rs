@@ -81,6 +81,16 @@ pub enum EncoderInfo {
     },
 }
 
+impl EncoderInfo {
+    /// The model, as `name@version`, where there is one.
+    pub(crate) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Model { name, .. } => Some(name),
+            Self::Hyperplanes { .. } | Self::Codes { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for EncoderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

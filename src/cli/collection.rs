@@ -391,8 +391,12 @@ fn index_field(args: &IndexField, console: &Console) -> Result<Exit, Failure> {
 
 fn delete(args: &Delete, console: &Console) -> Result<Exit, Failure> {
     let database = args.dir.open_on_disk()?;
-    let records = find(&database, &args.name)?.info().records;
-    if records > 0 && !args.force {
+    let is_damaged = database.unopened().iter().any(|(name, _)| *name == args.name);
+    let records = match args.force && is_damaged {
+        true => None,
+        false => Some(find(&database, &args.name)?.info().records),
+    };
+    if let Some(records @ 1..) = records.filter(|_| !args.force) {
         return Err(Failure::usage(format!(
             "collection {:?} holds {records} records; delete it with --force",
             args.name

@@ -23,6 +23,7 @@ mod get;
 mod index;
 mod input;
 mod inspect;
+mod model;
 mod network;
 mod output;
 mod page;
@@ -73,6 +74,8 @@ enum Command {
     Score(score::Args),
     #[command(subcommand)]
     Collection(collection::Command),
+    #[command(subcommand)]
+    Model(model::Command),
     Index(index::Args),
     Search(search::Args),
     Get(get::Args),
@@ -120,6 +123,7 @@ fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Decode(args) => decode::run(args, console),
         Command::Score(args) => score::run(args, console),
         Command::Collection(command) => collection::run(command, console),
+        Command::Model(command) => model::run(command, console),
         Command::Index(args) => index::run(args, console),
         Command::Search(args) => search::run(args, console),
         Command::Get(args) => get::run(args, console),

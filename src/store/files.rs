@@ -331,6 +331,13 @@ pub fn create_dir(dir: &Path) -> Result<()> {
     Files::disk().create_dir(dir)
 }
 
+/// Removes a file, durably; nothing where there is none.
+pub fn remove_file(path: &Path) -> Result<()> {
+    let files = Files::disk();
+    files.remove_file(path)?;
+    path.parent().map_or(Ok(()), |dir| files.sync_dir(dir))
+}
+
 /// The paths of what a directory holds, sorted by name.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     Files::disk().list(dir)

@@ -91,7 +91,7 @@ use std::time::Instant;
 pub use check::{Checked, check, settings_in};
 pub use compact::Compaction;
 pub use durability::{Durability, Interval};
-pub use files::{Lock, create_dir, exists, list, lock};
+pub use files::{Lock, create_dir, exists, list, lock, remove_file};
 pub use finding::Finding;
 pub use format::{FORMAT_VERSION, OLDEST_READABLE, check_format, create_format};
 pub use hold::Hold;

@@ -96,8 +96,9 @@ fn one_damaged_collection_locks_nobody_out_of_the_others() {
     assert!(listed.stderr.contains("00000002.seg"), "{listed:?}");
 
     // It may be deleted, and its name is free then.
+    env.fails(8, "collection delete codes --data-dir db", &["00000002.seg"]);
+    env.ok("collection delete codes --data-dir db --force");
     let database = Database::open(env.path("db")).unwrap();
-    database.delete_collection("codes").unwrap();
     assert!(database.unopened().is_empty());
     database.create_collection("codes", &settings).unwrap();
     database.create_snapshot("all").unwrap();

@@ -262,9 +262,12 @@ fn usage() {
         ),
         (&format!("search {place} --code 00 --id 1"), "cannot be used with"),
         (&format!("search {place} --code 00 --timeout -1"), "expected --timeout in seconds"),
-        (&format!("search {place} --code 00 --limit -1"), "expected 1 to 10000, got -1"),
-        (&format!("search {place} --code 00 --limit 0"), "expected 1 to 10000, got 0"),
-        (&format!("search {place} --code 00 --limit 10001"), "expected 1 to 10000, got 10001"),
+        (&format!("search {place} --code 00 --limit -1"), "expected 1 to 1000000, got -1"),
+        (&format!("search {place} --code 00 --limit 0"), "expected 1 to 1000000, got 0"),
+        (
+            &format!("search {place} --code 00 --limit 1000001"),
+            "expected 1 to 1000000, got 1000001",
+        ),
         (&format!("search {place} --code 00 --radius -1"), "invalid value '-1' for '--radius <R>'"),
         (&format!("index codes.npy {place} --delimiter ab"), "expected one ASCII character"),
         ("serve --data-dir db --listen localhost", "expected ADDRESS:PORT, as in 127.0.0.1:7450"),
@@ -711,6 +714,52 @@ fn rejected_rows_are_kept_to_be_mended() {
     let rejects = rejected("t.csv");
     assert_eq!(rejects[0]["line"], ",\"c, \"\"d\"\"\",z");
     assert_eq!(rejects[1]["line"], "3,e");
+}
+
+#[test]
+fn a_vector_beyond_half_precision_is_a_rejected_row() {
+    let env = TestEnv::new();
+    env.ok("collection create c --data-dir db --bits 8 --dim 2 --keep-vectors f16");
+    env.file("v.jsonl", "{\"vector\":[1,2]}\n{\"vector\":[70000,2]}\n{\"vector\":[3,4]}\n");
+    let run = env.run("index v.jsonl --data-dir db -c c --rejects bad.jsonl");
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert_eq!(env.one("count --data-dir db -c c")["count"], 2);
+    let rejects = fs::read_to_string(env.path("bad.jsonl")).unwrap();
+    assert!(rejects.contains("v.jsonl:2: vector: expected numbers up to 65504"), "{rejects}");
+}
+
+/// What is written at once has to fit one commit, of 64 MiB.
+#[test]
+fn rows_of_large_payloads_are_indexed_in_groups_that_fit() {
+    let env = TestEnv::new();
+    env.ok("collection create c --data-dir db --bits 8");
+    let long = "x".repeat(1_000_000);
+    let rows =
+        (0..70).map(|i| format!("{{\"id\":\"{i}\",\"text\":\"a b\",\"long\":\"{long}\"}}\n"));
+    env.file("t.jsonl", rows.collect::<String>());
+    env.ok("index t.jsonl --data-dir db -c c");
+    assert_eq!(env.one("count --data-dir db -c c")["count"], 70);
+}
+
+#[test]
+fn models_are_listed_and_deleted_where_nothing_encodes_with_them() {
+    let env = TestEnv::new();
+    let rows = (0..60).map(|i| format!("{{\"vector\":[{i},{},{}]}}\n", i % 7, (i * i) % 11));
+    env.file("v.jsonl", rows.collect::<String>());
+    env.ok("train v.jsonl --bits 4 --epochs 1 --model waves.safetensors");
+    assert!(env.ok("collection create a --data-dir db --bits 8 --codes").len() == 1);
+    assert!(env.ok("model list --data-dir db").is_empty());
+    env.ok("collection create c --data-dir db --model waves.safetensors");
+    let listed = env.one("model list --data-dir db");
+    assert_eq!((&listed["name"], &listed["bits"]), (&json!("waves@1"), &json!(4)));
+    assert_eq!(listed["collections"], json!(["c"]));
+    let delete = "model delete waves@1 --data-dir db";
+    env.fails(1, delete, &["waves@1 encodes for c; delete that first"]);
+    env.ok("collection delete c --data-dir db");
+    env.fails(1, "model delete waves --data-dir db", &["such as waves@1"]);
+    env.fails(3, "model delete other@1 --data-dir db", &["the database has waves@1"]);
+    env.ok(delete);
+    assert!(env.ok("model list --data-dir db").is_empty());
 }
 
 #[test]
