@@ -258,7 +258,7 @@ fn copy_dir(from: &Path, to: &Path) -> Result<()> {
 /// let mut bytes = std::fs::read(&segment).unwrap();
 /// bytes[120] ^= 1; // in the first record
 /// std::fs::write(&segment, bytes).unwrap();
-/// assert!(nearbit::Database::open(&dir).is_err());
+/// assert!(nearbit::Database::open(&dir)?.collection("notes").is_err());
 ///
 /// let repaired = nearbit::database::repair(dir.path())?;
 /// assert_eq!(repaired.lost[0].id.as_deref(), Some("moon"));
