@@ -80,13 +80,7 @@ impl Numbers {
         std::iter::from_fn(move || {
             while next == end {
                 let (_, low, has_runs) = bitmap.as_mut()?;
-                // In roaring 0.12.0 `next_many` passes over a run of 65,536 numbers.
-                let many = if *has_runs {
-                    next_of_runs(low, &mut some)
-                } else {
-                    low.next_many(&mut some).len()
-                };
-                (next, end) = (0, many);
+                (next, end) = (0, next_of(low, *has_runs, &mut some));
                 if end == 0 {
                     bitmap = bitmaps.next();
                 }
@@ -97,10 +91,15 @@ impl Numbers {
     }
 }
 
-/// The next numbers into `some`; how many they are.
-fn next_of_runs(numbers: &mut Iter, some: &mut [u32]) -> usize {
-    let filled = some.iter_mut().zip(numbers).map(|(place, number)| *place = number);
-    filled.count()
+/// The next numbers into `some`; how many they are. A call of its own, or the loop over them would be
+/// too long to be inlined where each is asked for.
+#[inline(never)]
+fn next_of(numbers: &mut Iter, has_runs: bool, some: &mut [u32; 256]) -> usize {
+    if !has_runs {
+        return numbers.next_many(some).len();
+    }
+    // In roaring 0.12.0 `next_many` passes over a run of 65,536 numbers.
+    some.iter_mut().zip(numbers).map(|(place, number)| *place = number).count()
 }
 
 impl From<Range<u64>> for Numbers {
