@@ -1,6 +1,5 @@
 //! Records by filter, near or far: counting, listing and deleting those that match.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -89,36 +88,27 @@ impl Collection {
             end = end.max(after.saturating_add(1));
         }
         let mut page = Page { records: Vec::new(), next: None };
-        for (i, number) in bounds.maybe.iter().enumerate() {
+        // What is replaced before its turn comes has a newer number then; all of them at one moment.
+        let newer = std::iter::once_with(|| store.live([], end)).flatten();
+        for (i, number) in bounds.maybe.iter().chain(newer).enumerate() {
             if page.records.len() == limit {
                 return Ok(page);
             }
             if i % READS_PER_LOOK == 0 {
                 check_deadline(deadline)?;
             }
-            if !store.is_live(number) {
+            if number < end && !store.is_live(number) {
                 continue;
             }
             let record = match bounds.sure.contains(number) {
                 true => store.read(number)?,
                 false => self.read_matching(filter, number)?,
             };
+            // What is replaced after its turn stands here already.
+            let stands =
+                |id: &RecordId| number >= end && page.records.iter().any(|known| known.id == *id);
+            let record = record.filter(|record| !stands(&record.id));
             page.records.extend(record);
-            page.next = Some(number);
-        }
-        // What was replaced before its turn came has a newer number; what was after it stands here.
-        let newer = store.live([], end);
-        let ids = page.records.iter().filter(|_| !newer.is_empty()).map(|record| record.id.clone());
-        let ids: HashSet<RecordId> = ids.collect();
-        for (i, number) in newer.into_iter().enumerate() {
-            if page.records.len() == limit {
-                return Ok(page);
-            }
-            if i % READS_PER_LOOK == 0 {
-                check_deadline(deadline)?;
-            }
-            let record = self.read_matching(filter, number)?;
-            page.records.extend(record.filter(|record| !ids.contains(&record.id)));
             page.next = Some(number);
         }
         if page.records.len() < limit {
