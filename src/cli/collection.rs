@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use super::output::{Fields, Table};
+use super::output::Fields;
 use super::place::{DataDir, ModelFile, durability, find, width};
 
 /// Make, list, show and delete collections
@@ -359,21 +359,9 @@ fn nested_name(name: &str, bits: Option<Width>) -> String {
 
 fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
     let database = args.dir.open_on_disk()?;
-    let mut stream = console.stream();
     let header = ["name", "records", "bits", "encoder", "index"];
-    let mut table = Table::new(header);
-    for collection in database.collections() {
-        let info = describe(&collection.info());
-        if console.is_table() {
-            table.push(info.cells(header));
-        } else {
-            stream.json(&info)?;
-        }
-    }
-    if console.is_table() {
-        table.write(stream.text())?;
-    }
-    stream.finish()?;
+    let described = database.collections().into_iter().map(|found| describe(&found.info()));
+    console.results(header, described)?;
     // The rest is told; that it is not all must not go unnoticed.
     database.unopened().into_iter().next().map_or(Ok(Exit::Done), |(_, error)| Err(error.into()))
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use serde::Serialize;
 
 use super::exit::Failure;
-use super::output::{Fields, Output};
+use super::output::{Fields, Output, Table};
 
 /// What the flags that every command has say.
 pub struct Console {
@@ -49,6 +49,26 @@ impl Console {
             Output::Jsonl => writeln!(out, "{}", json(fields, serde_json::to_string)?)?,
         }
         Ok(out.flush()?)
+    }
+
+    /// Results of one kind: all of each, or a table of the fields that `header` names.
+    pub fn results<const N: usize>(
+        &self,
+        header: [&str; N],
+        results: impl IntoIterator<Item = Fields>,
+    ) -> Result<(), Failure> {
+        let mut stream = self.stream();
+        let mut table = Table::new(header);
+        for result in results {
+            match self.is_table() {
+                true => table.push(result.cells(header)),
+                false => stream.json(&result)?,
+            }
+        }
+        if self.is_table() {
+            table.write(stream.text())?;
+        }
+        stream.finish()
     }
 
     /// Results that are JSON on a terminal too.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use super::output::{Fields, Table};
+use super::output::Fields;
 use super::place::DataDir;
 
 /// List and delete the models in a database
@@ -54,31 +54,21 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
 
 fn list(args: &List, console: &Console) -> Result<Exit, Failure> {
     let database = args.dir.open_on_disk()?;
-    let mut stream = console.stream();
-    let header = ["name", "bits", "input", "collections"];
-    let mut table = Table::new(header);
-    for name in database.models()? {
+    let collections = database.collections();
+    let describe = |name: String| -> Result<Fields, Failure> {
         let model = database.model(&name)?;
         let info = model.info();
         let encodes = |collection: &&Collection| matches!(collection.info().encoder, EncoderInfo::Model { name: of, .. } if of == name);
-        let collections = database.collections();
         let users: Vec<&str> = collections.iter().filter(encodes).map(Collection::name).collect();
-        let fields = Fields::new([
+        Ok(Fields::new([
             ("name", json!(name)),
             ("bits", json!(info.bits)),
             ("input", json!(info.input)),
             ("digest", json!(info.digest)),
             ("collections", json!(users)),
-        ]);
-        if console.is_table() {
-            table.push(fields.cells(header));
-        } else {
-            stream.json(&fields)?;
-        }
-    }
-    if console.is_table() {
-        table.write(stream.text())?;
-    }
-    stream.finish()?;
+        ]))
+    };
+    let described = database.models()?.into_iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+    console.results(["name", "bits", "input", "collections"], described)?;
     Ok(Exit::Done)
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use super::output::{Fields, Table};
+use super::output::Fields;
 use super::place::DataDir;
 
 /// Make, list, verify, pack, restore and delete snapshots of a database
@@ -197,20 +197,8 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
 }
 
 fn list(dir: &Path, console: &Console) -> Result<(), Failure> {
-    let mut stream = console.stream();
     let header = ["name", "created", "records", "files", "bytes"];
-    let mut table = Table::new(header);
-    for snapshot in list_snapshots(dir)? {
-        let described = describe(&snapshot);
-        match console.is_table() {
-            true => table.push(described.cells(header)),
-            false => stream.json(&described)?,
-        }
-    }
-    if console.is_table() {
-        table.write(stream.text())?;
-    }
-    stream.finish()
+    console.results(header, list_snapshots(dir)?.iter().map(describe))
 }
 
 /// A snapshot as a result.
